@@ -1,0 +1,88 @@
+"""Delta tables through Arrow (delta-rs). The Spark side is storage/spark.py; both write the same plain protocol.
+
+A table that does not exist yet reads as an empty one with its schema, so a first night needs no special case.
+`name` is always a key of schemas.TABLES, `root` the lake root.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from mmsrarec.schemas import PARTITIONS, TABLES
+
+# What keeps a table readable by every reader (see schemas.py).
+PROPERTIES = {"delta.enableDeletionVectors": "false"}
+
+
+def address(root: str, name: str) -> str:
+    """Where the table is."""
+    return f"{root.rstrip('/')}/{name}"
+
+
+def exists(root: str, name: str) -> bool:
+    return DeltaTable.is_deltatable(address(root, name))
+
+
+def version(root: str, name: str) -> int | None:
+    """Delta version of the table, None where there is none."""
+    return DeltaTable(address(root, name)).version() if exists(root, name) else None
+
+
+def read(root: str, name: str, columns: list[str] | None = None, filters: list | None = None) -> pa.Table:
+    """The whole table, or some columns and rows of it (`filters` as in pyarrow: [("user_id", "=", "7")])."""
+    schema = _schema(name, columns)
+    if not exists(root, name):
+        return schema.empty_table()
+    return DeltaTable(address(root, name)).to_pyarrow_table(columns=schema.names, filters=filters).cast(schema)
+
+
+def stream(
+    root: str, name: str, columns: list[str] | None = None, batch_rows: int = 8192
+) -> Iterator[pa.RecordBatch]:
+    """The table as batches of at most `batch_rows` rows, in no particular order; memory stays at a few batches."""
+    schema = _schema(name, columns)
+    if not exists(root, name):
+        return
+    dataset = DeltaTable(address(root, name)).to_pyarrow_dataset()
+    for batch in dataset.to_batches(columns=schema.names, batch_size=batch_rows, batch_readahead=2):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
+
+
+def replace(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], predicate: str | None = None) -> None:
+    """Put `data` in the place of the whole table, or of the rows that `predicate` (SQL) selects, in one commit."""
+    _write(root, name, data, mode="overwrite", predicate=predicate if exists(root, name) else None)
+
+
+def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch]) -> None:
+    """Add rows in one commit; nothing is committed where there are none."""
+    if isinstance(data, pa.Table) and data.num_rows == 0:
+        return
+    _write(root, name, data, mode="append", predicate=None)
+
+
+def from_rows(name: str, rows: list[dict]) -> pa.Table:
+    """Rows as dictionaries to a table with the schema of `name`; a missing key becomes null."""
+    return pa.Table.from_pylist(rows, schema=TABLES[name])
+
+
+def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode: str, predicate: str | None) -> None:
+    schema = TABLES[name]
+    if isinstance(data, pa.Table):
+        data = data.select(schema.names).cast(schema)
+    else:
+        data = pa.RecordBatchReader.from_batches(schema, data)
+    write_deltalake(
+        address(root, name),
+        data,
+        mode=mode,
+        predicate=predicate,
+        partition_by=PARTITIONS.get(name),
+        configuration=PROPERTIES,
+    )
+
+
+def _schema(name: str, columns: list[str] | None) -> pa.Schema:
+    schema = TABLES[name]
+    return schema if columns is None else pa.schema([schema.field(column) for column in columns])

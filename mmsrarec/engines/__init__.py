@@ -1,0 +1,2 @@
+"""Engines: types.py (what a request is), template.py (chat template of a model), vllm.py (the only vLLM import),
+batch.py (the only Ray Data import: new requests through engine actors into `answers`)."""

@@ -1,0 +1,69 @@
+"""The stage `evaluate`: every method on the same test users -> evaluation and evaluation_candidates, and a report.
+
+Values are shares in [0, 1] with the 95% bootstrap interval over users. k is 0 for the metrics without a cut-off:
+auc (per user, then averaged) and auc_pooled (all users' pairs together), both for the sampled protocol only, because
+the cascade ranks no item behind its candidates. seconds is the method's own time in this run; answers that the engine
+gave before cost nothing.
+"""
+
+from functools import partial
+
+from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.config import Config
+from mmsrarec.evaluation import baselines, cascade, metrics, protocol, report
+from mmsrarec.evaluation.protocol import Outcome
+from mmsrarec.storage import runs, tables
+
+AT_K = {"hr": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
+
+
+def evaluate(config: Config, run_id: str) -> None:
+    """Publish and print the figures of this run. Raises InputError where there is nobody to test."""
+    with runs.stage(config, "evaluate", run_id) as stage:
+        test = protocol.load(config)
+        stage.rows_in = len(test.users)
+        stage.notes |= {"left_out": test.left_out, "catalog": len(test.items)}
+        tables.replace(config.lake.root, "evaluation_candidates", protocol.candidates_table(test))
+        retriever = Retriever(config)
+        scorers = {
+            "popularity": baselines.popularity(config, test.items),
+            "cooccurrence": baselines.cooccurrence(config, test.items),
+            "sasrec": baselines.sasrec(retriever, test.items),
+        }
+        outcomes = [protocol.run(method, scorer, test) for method, scorer in scorers.items()]
+        outcomes.append(cascade.run(config, stage, retriever, test))
+        stage.check_budget()
+        rows = figures(config, run_id, outcomes)
+        table = tables.from_rows("evaluation", rows)
+        tables.replace(config.lake.root, "evaluation", table, predicate=f"run_id = '{run_id}'")
+        stage.rows_out = len(rows)
+    report.show(rows)
+
+
+def figures(config: Config, run_id: str, outcomes: list[Outcome]) -> list[dict]:
+    """Rows of `evaluation`, all over the same bootstrap resamples of the users."""
+    users = len(outcomes[0].target)
+    weights = metrics.resamples(users, config.evaluate.bootstrap, config.run.seed)
+    rows = []
+    for outcome in outcomes:
+        for name, metric, k, estimator in _estimators(config, outcome):
+            value, low, high = metrics.estimate(estimator, weights)
+            row = {"run_id": run_id, "dataset": config.dataset, "protocol": name, "method": outcome.method}
+            row |= {"metric": metric, "k": k, "value": value, "low": low, "high": high}
+            rows.append(row | {"users": users, "seconds": outcome.seconds})
+    return rows
+
+
+def _estimators(config: Config, outcome: Outcome) -> list[tuple]:
+    """(protocol, metric, k, function of the resamples) for all that is reported of a method."""
+    sampled = metrics.ranks(outcome.target, outcome.negatives)
+    found = [
+        (name, metric, k, metrics.mean(function(ranks, k)))
+        for name, ranks in ((protocol.sampled_name(config), sampled), (protocol.FULL, outcome.full))
+        for k in config.evaluate.ks
+        for metric, function in AT_K.items()
+    ]
+    name = protocol.sampled_name(config)
+    found.append((name, "auc", 0, metrics.mean(metrics.auc(sampled))))
+    found.append((name, "auc_pooled", 0, partial(metrics.pooled_auc, outcome.target, outcome.negatives)))
+    return found

@@ -1,0 +1,152 @@
+"""Who is tested, on what, against what: the same whatever the order of the tables, never an item of the user's own."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError
+from mmsrarec.evaluation import metrics, protocol
+from mmsrarec.storage import tables
+
+ITEMS = [f"item {number:02d}" for number in range(40)]
+GONE = {"item 07"}
+
+
+def make_config(root: Path, **evaluate: int) -> Config:
+    return Config(
+        inputs={"items": "items.csv", "interactions": "interactions.csv"},
+        lake={"root": str(root)},
+        evaluate={"negatives": 5, **evaluate},
+    )
+
+
+def make_histories() -> list[dict]:
+    generator = np.random.default_rng(4)
+    rows = []
+    for number in range(60):
+        items = generator.choice(ITEMS, size=generator.integers(3, 12), replace=False).tolist()
+        split = ("train", "test", "validation")[number % 3]
+        rows.append(
+            {"user_id": f"u/{number} 'é'", "item_ids": items, "timestamps": [*range(len(items))], "split": split}
+        )
+    rows.append({"user_id": "repeats", "item_ids": ["item 01", "item 02", "item 01"], "split": "test"})
+    rows.append({"user_id": "gone", "item_ids": ["item 01", "item 02", "item 07"], "split": "test"})
+    rows.append({"user_id": "has everything", "item_ids": ITEMS, "split": "test"})
+    rows.append({"user_id": "has all but two", "item_ids": ITEMS[2:], "split": "test"})
+    return rows
+
+
+def write(root: Path, histories: list[dict]) -> None:
+    catalog = [
+        {"item_id": item, "title": item, "available": item not in GONE, "interactions": number}
+        for number, item in enumerate(ITEMS)
+    ]
+    tables.replace(str(root), "catalog", tables.from_rows("catalog", catalog))
+    tables.replace(str(root), "histories", tables.from_rows("histories", histories))
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("protocol")
+    write(root, make_histories())
+    return root
+
+
+def test_the_last_item_is_the_target_and_not_in_the_history(lake: Path) -> None:
+    test = protocol.load(make_config(lake))
+    whole = {row["user_id"]: row["item_ids"] for row in make_histories()}
+    assert test.items == sorted(set(ITEMS) - GONE)
+    for row, target in zip(test.users.to_pylist(), test.targets, strict=True):
+        assert [*row["item_ids"], test.items[target]] == whole[row["user_id"]]
+        assert test.items[target] not in row["item_ids"]
+
+
+def test_only_test_users_that_a_list_could_satisfy(lake: Path) -> None:
+    test = protocol.load(make_config(lake))
+    splits = {row["user_id"]: row["split"] for row in make_histories()}
+    users = test.users["user_id"].to_pylist()
+    assert {splits[user] for user in users} == {"test"}
+    reached = {row["user_id"] for row in make_histories() if row["split"] == "test" and row["item_ids"][-1] not in GONE}
+    assert set(users) == reached - {"repeats", "has everything"}
+    assert test.left_out["target_seen_before"] == 1
+    assert test.left_out["nothing_to_rank_against"] == 1
+    assert test.left_out["target_unavailable"] >= 1
+
+
+def test_negatives_are_distinct_available_items_outside_the_whole_history(lake: Path) -> None:
+    test = protocol.load(make_config(lake))
+    whole = {row["user_id"]: set(row["item_ids"]) for row in make_histories()}
+    for user, columns in zip(test.users["user_id"].to_pylist(), test.negatives, strict=True):
+        drawn = [test.items[column] for column in columns if column >= 0]
+        assert len(drawn) == len(set(drawn)) == (2 if user == "has all but two" else 5)
+        assert not set(drawn) & (whole[user] | GONE)
+
+
+def test_the_same_questions_whatever_the_row_order_and_other_users(lake: Path, tmp_path: Path) -> None:
+    config = make_config(lake)
+    first = protocol.candidates_table(protocol.load(config))
+    shuffled = list(reversed(make_histories()))
+    newcomer = {"user_id": "new", "item_ids": ["item 03", "item 04", "item 05"], "split": "test"}
+    write(tmp_path, [*shuffled, newcomer])
+    second = protocol.candidates_table(protocol.load(make_config(tmp_path)))
+    assert [row for row in second.to_pylist() if row["user_id"] != "new"] == first.to_pylist()
+    assert protocol.candidates_table(protocol.load(config)).equals(first)
+
+
+def test_another_seed_draws_other_negatives(lake: Path) -> None:
+    config = make_config(lake)
+    other = config.model_copy(update={"run": config.run.model_copy(update={"seed": 18})})
+    a, b = (protocol.candidates_table(protocol.load(c)).to_pylist() for c in (config, other))
+    assert [row["target_item_id"] for row in a] == [row["target_item_id"] for row in b]
+    assert [row["negative_item_ids"] for row in a] != [row["negative_item_ids"] for row in b]
+
+
+def test_max_users_draws_a_subset(lake: Path) -> None:
+    everybody = protocol.load(make_config(lake)).users["user_id"].to_pylist()
+    some = protocol.load(make_config(lake, max_users=7)).users["user_id"].to_pylist()
+    assert some == everybody[:7]
+    assert some != sorted(everybody)[:7]
+
+
+def test_negatives_are_uniform(tmp_path: Path) -> None:
+    rows = [{"user_id": str(n), "item_ids": ["item 00", "item 01", "item 02"], "split": "test"} for n in range(800)]
+    write(tmp_path, rows)
+    test = protocol.load(make_config(tmp_path, max_users=800))
+    counts = Counter(test.negatives.ravel().tolist())
+    allowed = len(test.items) - 3
+    assert len(counts) == allowed
+    expected = 800 * 5 / allowed
+    chi_square = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert chi_square < 70  # 35 degrees of freedom: p = 0.0004
+
+
+def test_full_ranking_leaves_seen_items_out_and_batches_agree(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = protocol.load(make_config(lake))
+    preference = np.random.default_rng(6).random(len(test.items)).round(1)
+
+    def scorer(users: pa.Table) -> np.ndarray:
+        return np.broadcast_to(preference, (len(users), len(test.items)))
+
+    outcome = protocol.run("fixed", scorer, test)
+    for row, history in enumerate(test.users["item_ids"].to_pylist()):
+        own = preference[test.targets[row]]
+        rest = [preference[c] for c, item in enumerate(test.items) if item not in history and c != test.targets[row]]
+        assert outcome.full.above[row] == sum(score > own for score in rest)
+        assert outcome.full.tied[row] == sum(score == own for score in rest)
+        assert outcome.full.others[row] == len(rest)
+        drawn = [preference[column] for column in test.negatives[row] if column >= 0]
+        assert [score for score in outcome.negatives[row] if score == score] == drawn
+    monkeypatch.setattr(protocol, "CELLS", 3 * len(test.items))
+    again = protocol.run("fixed", scorer, test)
+    assert (again.full.above == outcome.full.above).all()
+    assert np.array_equal(again.negatives, outcome.negatives, equal_nan=True)
+    assert metrics.hit_rate(outcome.full, len(test.items)).mean() == 1.0
+
+
+def test_nobody_to_test_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run build_cf first"):
+        protocol.load(make_config(tmp_path))

@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import stat
+import warnings
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,7 @@ THREADS = min(4, os.cpu_count() or 1)
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
+warnings.filterwarnings("ignore", module="PIL")  # on broken tags: the pixels decide
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit stands before a JPEG can be decoded reduced; _decode has ours
 
 
@@ -149,7 +151,7 @@ def _decode(content: bytes, pixels: int) -> Image.Image:
     except PictureError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, …
-        raise PictureError("truncated" if "truncated" in str(error) else "broken", str(error)) from None
+        raise PictureError("truncated" if "truncated" in str(error).lower() else "broken", str(error)) from None
 
 
 def _load(image: Image.Image, pixels: int) -> Image.Image:

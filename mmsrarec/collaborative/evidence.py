@@ -15,7 +15,7 @@ def levels(
         (
             f"together {_strength(cooccurrence, 0.05, 0.15)}",
             f"follows {_strength(transition, 0.02, 0.08)}",
-            f"similar shoppers {min(similar_users, 5)}",
+            f"similar {min(similar_users, 5)}",
             f"rank {_rank(sasrec_rank)}",
             f"popular {_third(popularity_percentile)}",
         )

@@ -1,0 +1,103 @@
+"""Product pictures, drawn: an object in a color with a pattern, somewhere on a light background.
+
+What a picture shows (color, pattern, object) is said nowhere in the item's text.
+"""
+
+import random
+
+from PIL import Image, ImageDraw
+
+COLORS = {
+    "red": (214, 40, 40),
+    "orange": (244, 140, 20),
+    "yellow": (250, 218, 40),
+    "green": (40, 160, 70),
+    "turquoise": (40, 200, 200),
+    "blue": (40, 80, 210),
+    "purple": (130, 50, 170),
+    "pink": (250, 140, 190),
+    "brown": (125, 75, 35),
+    "black": (35, 35, 38),
+}
+PATTERNS = ("plain", "striped", "dotted", "checked", "ringed")
+OBJECTS = ("mug", "lamp", "bag", "chair", "clock", "vase", "bottle", "hat", "shirt", "box")
+
+
+def draw(color: str, pattern: str, object_name: str, rng: random.Random, size: int = 224) -> Image.Image:
+    """An RGB picture of `size` x `size` pixels; place, scale, shade and background vary with `rng`."""
+    level = rng.randint(225, 255)
+    background = tuple(max(0, level - rng.randint(0, 12)) for _ in range(3))
+    picture = Image.new("RGB", (size, size), background)
+    scale = rng.uniform(0.68, 0.92) * size
+    left, top = (rng.uniform(0, size - scale) for _ in range(2))
+    mask = Image.new("L", (size, size), 0)
+    _silhouette(ImageDraw.Draw(mask), object_name, lambda x, y: (left + x * scale, top + y * scale))
+    shade = tuple(min(255, max(0, channel + rng.randint(-12, 12))) for channel in COLORS[color])
+    picture.paste(_fabric(shade, pattern, size, rng), mask=mask)
+    return picture
+
+
+def _fabric(color: tuple[int, ...], pattern: str, size: int, rng: random.Random) -> Image.Image:
+    """A sheet of the color with the pattern in white."""
+    sheet = Image.new("RGB", (size, size), color)
+    pen, step = ImageDraw.Draw(sheet), size // 9
+    start, white = rng.randint(0, step), (255, 255, 255)
+    places = range(start - step, size + step, step)
+    if pattern in ("striped", "checked"):
+        for y in places:
+            pen.rectangle((0, y, size, y + step * 0.35), fill=white)
+    if pattern == "checked":
+        for x in places:
+            pen.rectangle((x, 0, x + step * 0.35, size), fill=white)
+    if pattern == "dotted":
+        for x in places:
+            for y in places:
+                pen.ellipse((x, y, x + step * 0.55, y + step * 0.55), fill=white)
+    if pattern == "ringed":
+        center = (size / 2 + rng.uniform(-step, step), size / 2 + rng.uniform(-step, step))
+        for radius in range(step, size, step):
+            box = (center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius)
+            pen.ellipse(box, outline=white, width=max(2, int(step * 0.35)))
+    return sheet
+
+
+def _silhouette(pen: ImageDraw.ImageDraw, name: str, at) -> None:
+    """Draw the object into the unit square; `at` maps unit coordinates to pixels."""
+
+    def box(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
+        return (*at(x0, y0), *at(x1, y1))
+
+    def polygon(*points: tuple[float, float]) -> None:
+        pen.polygon([at(*point) for point in points], fill=255)
+
+    if name == "mug":
+        pen.rectangle(box(0.1, 0.15, 0.7, 0.9), fill=255)
+        pen.ellipse(box(0.5, 0.3, 0.98, 0.75), outline=255, width=max(4, int(at(0.09, 0)[0] - at(0, 0)[0])))
+    elif name == "lamp":
+        polygon((0.3, 0.05), (0.7, 0.05), (0.95, 0.5), (0.05, 0.5))
+        pen.rectangle(box(0.45, 0.5, 0.55, 0.85), fill=255)
+        pen.rectangle(box(0.25, 0.85, 0.75, 0.95), fill=255)
+    elif name == "bag":
+        polygon((0.15, 0.4), (0.85, 0.4), (1.0, 0.97), (0.0, 0.97))
+        pen.arc(box(0.28, 0.05, 0.72, 0.75), 180, 360, fill=255, width=max(4, int(at(0.08, 0)[0] - at(0, 0)[0])))
+    elif name == "chair":
+        pen.rectangle(box(0.15, 0.03, 0.3, 0.97), fill=255)
+        pen.rectangle(box(0.15, 0.5, 0.85, 0.64), fill=255)
+        pen.rectangle(box(0.7, 0.5, 0.85, 0.97), fill=255)
+    elif name == "clock":
+        pen.ellipse(box(0.03, 0.03, 0.97, 0.97), fill=255)
+        pen.rectangle(box(0.46, 0.18, 0.54, 0.5), fill=0)
+        pen.rectangle(box(0.46, 0.46, 0.76, 0.54), fill=0)
+    elif name == "vase":
+        polygon((0.35, 0.03), (0.65, 0.03), (0.58, 0.25), (0.9, 0.6), (0.68, 0.97), (0.32, 0.97), (0.1, 0.6), (0.42, 0.25))
+    elif name == "bottle":
+        pen.rectangle(box(0.42, 0.02, 0.58, 0.3), fill=255)
+        pen.rounded_rectangle(box(0.27, 0.28, 0.73, 0.98), radius=8, fill=255)
+    elif name == "hat":
+        pen.ellipse(box(0.0, 0.62, 1.0, 0.9), fill=255)
+        pen.rectangle(box(0.25, 0.2, 0.75, 0.75), fill=255)
+    elif name == "shirt":
+        polygon((0.3, 0.08), (0.7, 0.08), (1.0, 0.35), (0.87, 0.5), (0.74, 0.4), (0.74, 0.95), (0.26, 0.95), (0.26, 0.4))
+        polygon((0.3, 0.08), (0.26, 0.4), (0.13, 0.5), (0.0, 0.35))
+    elif name == "box":
+        pen.rectangle(box(0.03, 0.15, 0.97, 0.9), fill=255)

@@ -1,0 +1,268 @@
+"""Pretrain the small backbone that the demo and the tests run on.
+
+    python -m mmsrarec.demo.pretrain --out mmsrarec/demo/backbone
+
+One step takes three lessons (worlds.py): keywords of pictures, keywords of texts, and yes/no about the candidates of
+users. The candidates of a user are packed behind one shared prefix: each sees the user and itself, at the positions it
+has in the engine, so a lesson costs little more than its longest part. Nothing outside this package is read but the
+word list of wordfreq. `--resume` goes on from the last saved state. Needs the extra `pretrain`; about an hour and a half
+on 2 cores.
+"""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mmsrarec.demo import worlds
+from mmsrarec.demo.pictures import draw
+from mmsrarec.demo.small_model import make_model, make_processor, save
+from mmsrarec.keywords.prompt import clean_text, image_messages, parse_keywords, text_messages
+from mmsrarec.recommendation.prompt import messages as pointwise_messages
+
+IGNORE = -100
+PICTURES, TEXTS, USERS, CANDIDATES = 24, 24, 12, 8
+
+
+class Lessons:
+    """Batches of tensors, endless and seeded."""
+
+    def __init__(self, processor, seed: int):
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.rng, self.np_rng = random.Random(seed), np.random.default_rng(seed)
+        self.yes, self.no = (self.tokenizer(word).input_ids for word in ("yes", "no"))
+        if len(self.yes) != 1 or len(self.no) != 1:
+            raise ValueError("yes and no must be one token each")
+        self._judgements = self._endless_judgements(seed)
+
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Picture request and answer; the loss is on the answer."""
+        items = [worlds.random_item(self.rng) for _ in range(PICTURES)]
+        size = self.rng.choice([112, 140, 168, 224])
+        images = [draw(item.color, item.pattern, item.object, self.rng, size) for item in items]
+        prompt = self.render(image_messages())
+        answers = [", ".join(item.image_keywords) + "<|im_end|>" for item in items]
+        batch = self.processor(
+            text=[prompt + answer for answer in answers], images=images, padding=True, return_tensors="pt"
+        )
+        lengths = [len(self.tokenizer(answer).input_ids) for answer in answers]
+        ends = batch["attention_mask"].sum(1)
+        labels = torch.full_like(batch["input_ids"], IGNORE)
+        for row, (length, end) in enumerate(zip(lengths, ends.tolist(), strict=True)):
+            labels[row, end - length : end] = batch["input_ids"][row, end - length : end]
+        return {**batch, "labels": labels}
+
+    def texts(self) -> dict[str, torch.Tensor]:
+        """Text request and answer: shop texts and free texts, half and half."""
+        rows, labels = [], []
+        for number in range(TEXTS):
+            if number % 2:
+                item = worlds.random_item(self.rng)
+                text, keywords = worlds.shop_text(item, self.rng), item.text_keywords
+            else:
+                text, keywords = worlds.free_text(self.rng, self.np_rng)
+            prompt = self.tokenizer(self.render(text_messages(clean_text(text, (), 1000)))).input_ids
+            answer = self.tokenizer(", ".join(keywords) + "<|im_end|>").input_ids
+            rows.append(prompt + answer)
+            labels.append([IGNORE] * len(prompt) + answer)
+        width = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        return {
+            "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row in rows]),
+            "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+            "labels": torch.tensor([row + [IGNORE] * (width - len(row)) for row in labels]),
+        }
+
+    def judgements(self) -> dict[str, torch.Tensor]:
+        """Users with packed candidates: ids and positions [U, L], mask [U, 1, L, L] (True: may see), labels [U, L]."""
+        packed = [self._pack(next(self._judgements)) for _ in range(USERS)]
+        width = max(len(ids) for ids, *_ in packed)
+        ids, positions = (torch.zeros(USERS, width, dtype=torch.long) for _ in range(2))
+        labels = torch.full((USERS, width), IGNORE)
+        mask = torch.zeros(USERS, 1, width, width, dtype=torch.bool)
+        mask[:] = torch.eye(width, dtype=torch.bool)
+        for row, (tokens, places, segments, answers) in enumerate(packed):
+            size = len(tokens)
+            ids[row, :size], positions[row, :size] = torch.tensor(tokens), torch.tensor(places)
+            segment = torch.tensor(segments)
+            sees = (segment[None, :] == 0) | (segment[None, :] == segment[:, None])
+            mask[row, 0, :size, :size] = sees & torch.ones(size, size, dtype=torch.bool).tril()
+            for place, answer in answers:
+                labels[row, place] = answer
+        return {"input_ids": ids, "position_ids": positions, "mask": mask, "labels": labels}
+
+    def render(self, messages: list[dict]) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _pack(self, lesson: worlds.Judgement) -> tuple[list, list, list, list]:
+        marker = "\x00"
+        prefix, suffix = self.render(pointwise_messages(lesson.user, marker)).split(marker)
+        tokens = self.tokenizer(prefix).input_ids
+        places, segments, answers, start = list(range(len(tokens))), [0] * len(tokens), [], len(tokens)
+        for number, (candidate, taken) in enumerate(zip(lesson.candidates, lesson.taken, strict=True), 1):
+            own = self.tokenizer(candidate + suffix).input_ids
+            tokens += own
+            places += range(start, start + len(own))
+            segments += [number] * len(own)
+            answers.append((len(tokens) - 1, (self.yes if taken else self.no)[0]))
+        return tokens, places, segments, answers
+
+    def _endless_judgements(self, seed: int) -> Iterator[worlds.Judgement]:
+        shops = [iter(()) for _ in range(6)]  # several at a time, so that a batch is no single shop
+        number = seed * 1_000_003
+        while True:
+            for place in range(len(shops)):
+                lesson = next(shops[place], None)
+                if lesson is None:
+                    number += 1
+                    shops[place] = worlds.judgements(number, self.rng, per_shop=80, candidates=CANDIDATES)
+                    lesson = next(shops[place])
+                yield lesson
+
+
+def picture_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    labels = batch.pop("labels")
+    return _loss(model, model.model(**batch, use_cache=False).last_hidden_state[:, :-1], labels[:, 1:])
+
+
+def text_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    labels = batch.pop("labels")
+    return _loss(model, model.model(**batch, use_cache=False).last_hidden_state[:, :-1], labels[:, 1:])
+
+
+def judgement_states(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Hidden states [U, L, D] under the packed mask."""
+    language = model.model.language_model
+    positions = batch["position_ids"][None].expand(3, -1, -1)
+    embeddings = language.embed_tokens(batch["input_ids"])
+    mask = {"full_attention": batch["mask"]}
+    output = language(inputs_embeds=embeddings, position_ids=positions, attention_mask=mask, use_cache=False)
+    return output.last_hidden_state
+
+
+def judgement_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Labels stand on the token whose successor they are."""
+    return _loss(model, judgement_states(model, batch), batch["labels"])
+
+
+def _loss(model, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    asked = labels != IGNORE
+    return F.cross_entropy(model.lm_head(states[asked]).float(), labels[asked])
+
+
+@torch.no_grad()
+def check(model, lessons: Lessons, batches: int = 6) -> str:
+    """Keyword F1 under greedy teacher forcing is too kind, so keywords are generated; and AUC of yes over no."""
+    model.eval()
+    f1 = {"picture": [], "text": []}
+    tokenizer = lessons.tokenizer
+    for _ in range(60):
+        item = worlds.random_item(lessons.rng)
+        image = draw(item.color, item.pattern, item.object, lessons.rng)
+        prompt = lessons.render(image_messages())
+        inputs = lessons.processor(text=[prompt], images=[image], return_tensors="pt")
+        f1["picture"].append(_f1(_generate(model, inputs, tokenizer), item.image_keywords))
+        text = clean_text(worlds.shop_text(item, lessons.rng), (), 1000)
+        inputs = tokenizer(lessons.render(text_messages(text)), return_tensors="pt")
+        f1["text"].append(_f1(_generate(model, inputs, tokenizer), item.text_keywords))
+    aucs, hits = [], []
+    for _ in range(batches):
+        batch = lessons.judgements()
+        logits = model.lm_head(judgement_states(model, batch)).float()
+        margin = logits[..., lessons.yes[0]] - logits[..., lessons.no[0]]
+        for row in range(len(margin)):
+            labels = batch["labels"][row]
+            yes, no = margin[row][labels == lessons.yes[0]], margin[row][labels == lessons.no[0]]
+            aucs.append((yes[:, None] > no[None, :]).float().mean().item())
+            hits.append(float((no >= yes).sum() < 3))
+    model.train()
+    figures = f"picture F1 {np.mean(f1['picture']):.3f} text F1 {np.mean(f1['text']):.3f}"
+    return f"{figures} yes/no AUC {np.mean(aucs):.3f} hit@3 of {CANDIDATES} {np.mean(hits):.3f}"
+
+
+def _generate(model, inputs, tokenizer) -> list[str]:
+    output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
+    return parse_keywords(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True), 8)
+
+
+def _f1(found: list[str], true: list[str]) -> float:
+    return 2 * len(set(found) & set(true)) / max(len(found) + len(true), 1)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    processor = make_processor()
+    model = make_model(processor)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    state_file, first = arguments.state / "state.pt", 0
+    if arguments.resume and state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    lessons, held_out = Lessons(processor, seed=1 + first), Lessons(processor, seed=900_001)
+    sums, started = torch.zeros(3), time.monotonic()
+    for step in range(first, arguments.steps):
+        _set_rate(optimizer, step, arguments)
+        losses = []
+        tasks = ((picture_loss, lessons.pictures), (text_loss, lessons.texts), (judgement_loss, lessons.judgements))
+        for number, (loss, batch) in enumerate(tasks):
+            with torch.autocast("cpu", torch.bfloat16, enabled=arguments.autocast):
+                value = loss(model, batch())
+            value.backward()
+            losses.append(value.detach())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        sums += torch.stack(losses)
+        done = step + 1
+        if done % arguments.report == 0:
+            seconds = (time.monotonic() - started) / (done - first)
+            picture, text, judged = (sums / arguments.report).tolist()
+            sums.zero_()
+            left = seconds * (arguments.steps - done) / 60
+            print(
+                f"pretrain: {done}/{arguments.steps} steps, {seconds:.2f} s/step, {left:.0f} min left, loss "
+                f"picture {picture:.3f} text {text:.3f} yes/no {judged:.4f}",
+                flush=True,
+            )
+        if done % arguments.save_every == 0 or done == arguments.steps:
+            arguments.state.mkdir(parents=True, exist_ok=True)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            torch.save(state, state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)
+            save(model, processor, arguments.out)
+            print(f"pretrain: saved {arguments.out}; {check(model, held_out)}", flush=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, step: int, arguments: argparse.Namespace) -> None:
+    warm = min(1.0, (step + 1) / arguments.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * step / arguments.steps))
+    for group in optimizer.param_groups:
+        group["lr"] = arguments.learning_rate * warm * (0.03 + 0.97 * cosine)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "backbone", help="folder of the weights")
+    parser.add_argument("--state", type=Path, default=Path("build/pretrain"), help="folder of the resumable state")
+    parser.add_argument("--resume", action="store_true", help="go on from the saved state")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=150, help="steps")
+    parser.add_argument("--report", type=int, default=20, help="steps between progress lines")
+    parser.add_argument("--save-every", type=int, default=250, help="steps between saved states")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--autocast", action="store_true", help="bfloat16 products; faster where the processor has them")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    train(arguments)
+
+
+if __name__ == "__main__":
+    main()

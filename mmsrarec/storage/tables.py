@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from mmsrarec.schemas import PARTITIONS, TABLES
+from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
@@ -35,6 +35,11 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
     if not exists(root, name):
         return schema.empty_table()
     return DeltaTable(address(root, name)).to_pyarrow_table(columns=schema.names, filters=filters).cast(schema)
+
+
+def count(root: str, name: str, filters: list | None = None) -> int:
+    """Rows of the table, or of those that `filters` (as in `read`) select."""
+    return read(root, name, list(KEYS[name][:1]), filters).num_rows
 
 
 def stream(

@@ -1,0 +1,146 @@
+"""Stage summarize_items: catalog in, item_keywords out. Stage 1 of the method with the model that `model:` names.
+
+Per item at most two requests, one for its picture and one for its text. An item ends in item_keywords, or in rejects
+where it has neither picture nor text or the engine refused all it was asked; never in both. An item whose answers hold
+no valid keyword keeps a row with empty lists, so that it can still be recommended. What was answered once is not asked
+again (engines/batch.py), and where no row changes nothing is committed.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mmsrarec.config import Config
+from mmsrarec.engines import batch
+from mmsrarec.engines.template import Template
+from mmsrarec.engines.types import Answer, Group, Request
+from mmsrarec.errors import InputError
+from mmsrarec.keywords import prompt
+from mmsrarec.progress import Progress
+from mmsrarec.storage import runs, tables
+from mmsrarec.storage.objects import Pictures
+
+READ_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked about an item: keys of its answers (None: not asked) and why there is no picture."""
+
+    item_id: str
+    image_key: str | None
+    text_key: str | None
+    image_note: str | None
+
+    @property
+    def content_hash(self) -> str:
+        return hashlib.sha256(json.dumps([self.image_key, self.text_key]).encode()).hexdigest()[:32]
+
+
+def summarize_items(config: Config, run_id: str) -> None:
+    """Write item_keywords, one commit. Raises BudgetError before the engine starts if too many items are empty."""
+    with runs.stage(config, "summarize_items", run_id) as stage:
+        if not tables.exists(config.lake.root, "catalog"):
+            raise InputError(f"{config.table('catalog')}: no such table; run build_cf first")
+        template = Template(config.model_path)
+        stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
+        plans: list[Plan] = []
+        answers = batch.answer(config, stage, _groups(config, stage, template, plans))
+        rows = _rows(config, stage, sorted(plans, key=lambda plan: plan.item_id), answers)
+        stage.check_budget()
+        _commit(config, stage, rows)
+
+
+def requests(
+    config: Config, template: Template, text: str | None, image: str | None, image_hash: str | None
+) -> tuple[Request | None, Request | None]:
+    """The request for the picture (None without `image_hash`) and the one for the text (None where none is left)."""
+    options = config.summarize_items
+    ask_image = ask_text = None
+    if options.use_images and image_hash:
+        rendered = template.render(prompt.image_messages())
+        ask_image = Request(rendered, "text", options.max_tokens, image, image_hash)
+    cleaned = prompt.clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
+    if cleaned:
+        ask_text = Request(template.render(prompt.text_messages(cleaned)), "text", options.max_tokens)
+    return ask_image, ask_text
+
+
+def _groups(config: Config, stage: runs.Stage, template: Template, plans: list[Plan]) -> Iterator[Group]:
+    """Read and hash the catalog; a plan per item that can be asked about, rejects for the others."""
+    total = tables.count(config.lake.root, "catalog")
+    with Progress("summarize_items", total, "items read") as progress:
+        for read in tables.stream(config.lake.root, "catalog", ["item_id", "text", "image"], READ_ROWS):
+            rows = read.to_pylist()
+            for row, (image_hash, why) in zip(rows, _hashes(config, rows), strict=True):
+                stage.rows_in += 1
+                image, text = requests(config, template, row["text"], row["image"], image_hash)
+                if image or text:
+                    keys = [request and request.key(template.identity) for request in (image, text)]
+                    plans.append(Plan(row["item_id"], *keys, why))
+                    yield Group(row["item_id"], tuple(request for request in (image, text) if request))
+                else:
+                    message = f"no text to read, and no picture to show ({why})"
+                    stage.reject(row["item_id"], "nothing_to_summarize", message, row)
+            progress.advance(len(rows))
+    stage.check_budget()
+
+
+def _hashes(config: Config, rows: list[dict]) -> Iterator[tuple[str | None, str | None]]:
+    if not config.summarize_items.use_images:
+        return iter([(None, "switched_off")] * len(rows))
+    return Pictures(config).hashes(row["image"] for row in rows)
+
+
+def _rows(config: Config, stage: runs.Stage, plans: list[Plan], answers: "batch.Answers") -> list[dict]:
+    """Rows of item_keywords in the order of `plans`."""
+    rows, counts, notes = [], Counter(), Counter()
+    for plan in plans:
+        image, text = answers.get(plan.image_key), answers.get(plan.text_key)
+        row = _row(config, plan, image, text)
+        if row is None:
+            message = f"the engine answered nothing: {(image or text).error}"
+            stage.reject(plan.item_id, "engine_error", message, {"item_id": plan.item_id})
+            continue
+        rows.append(
+            row | dict(zip(("model", "prompt_version"), stage.versions.values(), strict=True), run_id=stage.run_id)
+        )
+        notes[row["image_note"]] += 1
+        counts["without_keywords"] += not row["keywords"]
+        counts["text_only"] += not row["image_ok"]
+        counts["image_only"] += plan.text_key is None
+        counts["text_errors"] += bool(text and text.error)
+    stage.notes |= counts | {"pictures": {why: count for why, count in notes.items() if why}}
+    return rows
+
+
+def _row(config: Config, plan: Plan, image: Answer | None, text: Answer | None) -> dict | None:
+    """None where the engine refused everything; what one modality answered is kept where the other failed."""
+    if not any(answer and not answer.error for answer in (image, text)):
+        return None
+    limit = config.summarize_items.max_keywords
+    image_keywords, text_keywords = (prompt.parse_keywords(a.text or "", limit) if a else [] for a in (image, text))
+    return {
+        "item_id": plan.item_id,
+        "content_hash": plan.content_hash,
+        "image_keywords": image_keywords,
+        "text_keywords": text_keywords,
+        "keywords": list(dict.fromkeys(image_keywords + text_keywords)),
+        "image_ok": bool(image and not image.error),
+        "image_note": "engine_error" if image and image.error else plan.image_note,
+    }
+
+
+def _commit(config: Config, stage: runs.Stage, rows: list[dict]) -> None:
+    """A row that says what it said before keeps the run that wrote it; where all do, nothing is written."""
+    before = {row["item_id"]: row for row in tables.read(config.lake.root, "item_keywords").to_pylist()}
+    kept = 0
+    for number, row in enumerate(rows):
+        old = before.get(row["item_id"])
+        if old and old | {"run_id": stage.run_id} == row:
+            rows[number], kept = old, kept + 1
+    stage.rows_out, stage.notes["unchanged"] = len(rows), kept
+    if kept < len(rows) or len(before) != len(rows) or not tables.exists(config.lake.root, "item_keywords"):
+        tables.replace(config.lake.root, "item_keywords", tables.from_rows("item_keywords", rows))

@@ -1,0 +1,184 @@
+"""Stage recommend: candidates in, a list per user out. Stage 3 of the method with the model that `model:` names.
+
+Users are taken in ranges of their ids, so memory stays at one range whatever the number of users; the engine is started
+once for all of them, or not at all where every pair was answered before. The day's lists go in with one commit, which
+replaces that day only; where no list changes nothing is committed.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmsrarec.config import Config
+from mmsrarec.engines import batch
+from mmsrarec.engines.template import Template
+from mmsrarec.errors import InputError
+from mmsrarec.progress import Progress
+from mmsrarec.recommendation import prompt
+from mmsrarec.recommendation.rank import Scored, because, top
+from mmsrarec.recommendation.scoring import Scorer, pictures
+from mmsrarec.recommendation.task import Known, Task, keywords_by_item
+from mmsrarec.schemas import TABLES
+from mmsrarec.storage import runs, tables
+
+USERS = 4096  # read at a time
+SHORT_HISTORY = 2  # interactions below which a list is marked
+MADE_BY = {
+    "histories": "build_cf",
+    "catalog": "build_cf",
+    "item_keywords": "summarize_items",
+    "candidates": "retrieve",
+}
+
+
+@dataclass(frozen=True)
+class Night:
+    """What every user's list needs: keywords by item_id, the available items and the columns that do not vary."""
+
+    keywords: dict[str, list[str]]
+    available: frozenset[str]
+    constants: dict[str, str | None]
+
+
+def recommend(config: Config, run_id: str) -> None:
+    """Write the recommendations of run.date: for every user of `histories` its best top_k available unseen items."""
+    with runs.stage(config, "recommend", run_id) as stage:
+        _require(config)
+        template = Template(config.model_path)
+        stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
+        night = _night(config, stage)
+        scorer = Scorer(config, stage, template, pictures(config))
+        knowns = (_known(config, night, span) for span in _spans(config))
+        answers = batch.answer(config, stage, (group for known in knowns for group in scorer.groups(known)))
+        _write(config, stage, _lists(config, scorer, night, answers))
+
+
+def _require(config: Config) -> None:
+    for table, maker in MADE_BY.items():
+        if not tables.count(config.lake.root, table):
+            raise InputError(f"{config.table(table)}: nothing there; run {maker} first")
+
+
+def _index_version(config: Config) -> dict[str, str]:
+    """Of the index that the candidates come from, as the ledger has it."""
+    rows = tables.read(config.lake.root, "runs", ["stage", "status", "finished_at", "versions"])
+    for row in rows.sort_by([("finished_at", "descending")]).to_pylist():
+        versions = json.loads(row["versions"] or "{}")
+        if row["stage"] in ("retrieve", "index_cf") and row["status"] == "completed" and "index_version" in versions:
+            return {"index_version": versions["index_version"]}
+    return {}
+
+
+def _night(config: Config, stage: runs.Stage) -> Night:
+    catalog = tables.read(config.lake.root, "catalog", ["item_id", "available"])
+    available = catalog.filter(pc.not_equal(catalog["available"].fill_null(True), False))["item_id"].to_pylist()
+    constants = {
+        "run_date": config.run.run_date,
+        "model": stage.versions["model"],
+        "index_version": stage.versions.get("index_version"),
+        "run_id": stage.run_id,
+    }
+    keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
+    return Night(keywords, frozenset(available), constants)
+
+
+def _spans(config: Config) -> Iterator[list[tuple]]:
+    """Filters that cut the users into ranges of ascending user_id."""
+    user_ids = tables.read(config.lake.root, "histories", ["user_id"])["user_id"]
+    user_ids = user_ids.take(pc.array_sort_indices(user_ids))
+    for start in range(0, len(user_ids), USERS):
+        last = min(start + USERS, len(user_ids)) - 1
+        yield [("user_id", ">=", user_ids[start].as_py()), ("user_id", "<=", user_ids[last].as_py())]
+
+
+def _known(config: Config, night: Night, span: list[tuple]) -> Known:
+    root = config.lake.root
+    near = [*span, ("rank", "<=", config.retrieve.similar_users)]
+    return Known(
+        tables.read(root, "histories", ["user_id", "item_ids"], span).sort_by("user_id"),
+        tables.read(root, "similar_users", ["user_id", "rank", "next_item_id"], near),
+        tables.read(root, "candidates", filters=span).sort_by([("user_id", "ascending"), ("rank", "ascending")]),
+        tables.read(root, "evidence", ["user_id", "item_id", "levels"], span),
+        night.keywords,
+    )
+
+
+def _lists(config: Config, scorer: Scorer, night: Night, answers: "batch.Answers") -> Iterator[tuple[list, pa.Table]]:
+    """Per range of users its filter and its lists, ascending by user_id and rank."""
+    with Progress("recommend", tables.count(config.lake.root, "histories"), "users listed") as progress:
+        for span in _spans(config):
+            known = _known(config, night, span)
+            seen = dict(zip(known.users["user_id"].to_pylist(), known.users["item_ids"].to_pylist(), strict=True))
+            candidates = _by_user(known.pairs)
+            scorer.stage.rows_in += known.pairs.num_rows
+            rows = []
+            for task, p_yes in scorer.judged(known, answers):
+                scored = [_scored(night, row, p_yes) for row in candidates[task.user_id]]
+                rows += _list(config, night, task, seen[task.user_id], scored)
+            for user_id in seen.keys() - candidates.keys():
+                scorer.stage.reject(user_id, "no_candidates", "retrieve named no item for this user")
+            progress.advance(known.users.num_rows)
+            yield span, tables.from_rows("recommendations", rows)
+
+
+def _by_user(candidates: pa.Table) -> dict[str, list[dict]]:
+    rows: dict[str, list[dict]] = {}
+    for row in candidates.to_pylist():
+        rows.setdefault(row["user_id"], []).append(row)
+    return rows
+
+
+def _scored(night: Night, candidate: dict, p_yes: dict[str, float | None]) -> Scored:
+    item_id = candidate["item_id"]
+    return Scored(item_id, p_yes[item_id], candidate["cf_score"], candidate["source"], night.keywords.get(item_id, []))
+
+
+def _list(config: Config, night: Night, task: Task, seen: list[str], scored: list[Scored]) -> list[dict]:
+    context = [*task.history, *task.similar]
+    marks = "short_history" if len(seen) < SHORT_HISTORY else None
+    return [
+        {
+            **night.constants,
+            "user_id": task.user_id,
+            "rank": rank,
+            "item_id": item.item_id,
+            "score": item.score,
+            "p_yes": item.p_yes,
+            "cf_score": item.cf_score,
+            "source": item.source,
+            "because": because(item.keywords, context, config.recommend.because),
+            "marks": marks,
+        }
+        for rank, item in enumerate(top(scored, set(seen), night.available, config.recommend.top_k), 1)
+    ]
+
+
+def _write(config: Config, stage: runs.Stage, lists: Iterator[tuple[list, pa.Table]]) -> None:
+    """Put the day's lists in the place of what the table has for it, unless they say the same.
+
+    The lists pass through a file on disk, so that the error budget is checked before anything is committed and memory
+    stays small; a range of users whose lists are as before keeps the run that wrote them.
+    """
+    root, today = config.lake.root, ("run_date", "=", config.run.run_date)
+    kept = 0
+    with tempfile.TemporaryDirectory(prefix="mmsrarec-") as folder:
+        path = Path(folder) / "recommendations.parquet"
+        with pq.ParquetWriter(path, TABLES["recommendations"]) as writer:
+            for span, rows in lists:
+                before = tables.read(root, "recommendations", filters=[today, *span])
+                before = before.sort_by([("user_id", "ascending"), ("rank", "ascending")])
+                same = before.drop_columns("run_id").equals(rows.drop_columns("run_id"))
+                kept += before.num_rows if same else 0
+                stage.rows_out += rows.num_rows
+                writer.write_table(before if same else rows)
+        stage.check_budget()
+        stage.notes["unchanged"] = kept
+        if kept < stage.rows_out or tables.count(root, "recommendations", [today]) != kept:
+            batches = pq.ParquetFile(path).iter_batches()
+            tables.replace(root, "recommendations", batches, f"run_date = '{config.run.run_date}'")

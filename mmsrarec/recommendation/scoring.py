@@ -1,0 +1,108 @@
+"""p_yes of (user, candidate) pairs: the pointwise prompt, rendered so that a user's candidates share their prefix.
+
+`score` is what the evaluation asks too, with histories of its own, so serving and evaluation cannot drift apart. The
+ranking of what was scored is rank.py.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mmsrarec.config import Config
+from mmsrarec.engines import batch
+from mmsrarec.engines.template import Template
+from mmsrarec.engines.types import Group, Request
+from mmsrarec.recommendation import prompt
+from mmsrarec.recommendation.task import Known, Task, keywords_by_item, tasks
+from mmsrarec.storage import runs, tables
+from mmsrarec.storage.objects import Pictures
+
+SCORES = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("p_yes", pa.float64())])
+_CANDIDATE = "\ue000"  # stands for a candidate's text while its user is rendered; no keyword can hold it
+
+Shown = Mapping[str, tuple[str, str]]  # item_id: address and image_hash of the picture to show
+
+
+def score(
+    config: Config,
+    stage: runs.Stage,
+    users: pa.Table,
+    similar: pa.Table,
+    pairs: pa.Table,
+    evidence: pa.Table,
+    keywords: pa.Table,
+) -> pa.Table:
+    """(user_id, item_id, p_yes) in the order of `pairs`; a pair that the engine refused is null and in the rejects.
+
+    users (user_id, item_ids in time order), similar and evidence as the tables of those names, pairs (user_id,
+    item_id), keywords (item_id, keywords). One engine start at most; what was answered before is not asked again.
+    """
+    scorer = Scorer(config, stage, Template(config.model_path), pictures(config))
+    known = Known(users, similar, pairs, evidence, keywords_by_item(keywords))
+    answers = batch.answer(config, stage, scorer.groups(known))
+    p_yes = {task.user_id: found for task, found in scorer.judged(known, answers)}
+    asked = zip(pairs["user_id"].to_pylist(), pairs["item_id"].to_pylist(), strict=True)
+    values = pa.array([p_yes[user_id][item_id] for user_id, item_id in asked], pa.float64())
+    return pa.table([pairs["user_id"], pairs["item_id"], values], schema=SCORES)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Turns what is known of users into groups for the engine, and answers into p_yes per candidate.
+
+    The two walk through the same prompts: `groups` first, `judged` when the answers are there, so that nothing about
+    millions of pairs is held in between.
+    """
+
+    config: Config
+    stage: runs.Stage
+    template: Template
+    shown: Shown
+
+    def groups(self, known: Known) -> Iterator[Group]:
+        """One group per user that has pairs, one request per candidate."""
+        for task in tasks(self.config, known):
+            yield Group(task.user_id, tuple(requests(task, self.template, self.shown)))
+
+    def judged(self, known: Known, answers: "batch.Answers") -> Iterator[tuple[Task, dict[str, float | None]]]:
+        """Per task p_yes by item_id, None where the engine refused; that pair goes to the rejects."""
+        for task in tasks(self.config, known):
+            found: dict[str, float | None] = {}
+            for candidate, request in zip(task.candidates, requests(task, self.template, self.shown), strict=True):
+                answer = answers.get(request.key(self.template.identity))
+                found[candidate.item_id] = answer.p_yes
+                if answer.error:
+                    pair = {"user_id": task.user_id, "item_id": candidate.item_id}
+                    self.stage.reject(f"{task.user_id}/{candidate.item_id}", "engine_error", answer.error, pair)
+            yield task, found
+
+
+def requests(task: Task, template: Template, shown: Shown) -> list[Request]:
+    """One request per candidate. The user is rendered once; the prompts equal those of rendering each by itself."""
+    user = prompt.user_text(task.history, task.similar)
+    frames: dict[bool, list[str]] = {}
+    asked = []
+    for candidate in task.candidates:
+        image, image_hash = shown.get(candidate.item_id, (None, None))
+        with_image = image is not None
+        if with_image not in frames:
+            frames[with_image] = template.render(prompt.messages(user, _CANDIDATE, with_image)).split(_CANDIDATE)
+        before, after = frames[with_image]
+        text = prompt.candidate_text(candidate.keywords, candidate.levels)
+        asked.append(Request(f"{before}{text}{after}", "yes_no", image=image, image_hash=image_hash))
+    return asked
+
+
+def pictures(config: Config) -> dict[str, tuple[str, str]]:
+    """The catalog's pictures by item_id: none unless recommend.candidate_image; a broken one is left out."""
+    if not config.recommend.candidate_image:
+        return {}
+    opened = Pictures(config)
+    found = {}
+    for rows in tables.stream(config.lake.root, "catalog", ["item_id", "image"]):
+        hashes = opened.hashes(rows["image"].to_pylist())
+        for item_id, image, (image_hash, _) in zip(*map(pa.Array.to_pylist, rows.columns), hashes, strict=True):
+            if image_hash:
+                found[item_id] = image, image_hash
+    return found

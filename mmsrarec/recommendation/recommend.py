@@ -70,8 +70,8 @@ def _index_version(config: Config) -> dict[str, str]:
     rows = tables.read(config.lake.root, "runs", ["stage", "status", "finished_at", "versions"])
     for row in rows.sort_by([("finished_at", "descending")]).to_pylist():
         versions = json.loads(row["versions"] or "{}")
-        if row["stage"] in ("retrieve", "index_cf") and row["status"] == "completed" and "index_version" in versions:
-            return {"index_version": versions["index_version"]}
+        if row["stage"] in ("retrieve", "index_cf") and row["status"] == "completed" and "index" in versions:
+            return {"index": versions["index"]}
     return {}
 
 
@@ -81,7 +81,7 @@ def _night(config: Config, stage: runs.Stage) -> Night:
     constants = {
         "run_date": config.run.run_date,
         "model": stage.versions["model"],
-        "index_version": stage.versions.get("index_version"),
+        "index_version": stage.versions.get("index"),
         "run_id": stage.run_id,
     }
     keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))

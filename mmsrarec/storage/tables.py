@@ -42,9 +42,7 @@ def count(root: str, name: str, filters: list | None = None) -> int:
     return read(root, name, list(KEYS[name][:1]), filters).num_rows
 
 
-def stream(
-    root: str, name: str, columns: list[str] | None = None, batch_rows: int = 8192
-) -> Iterator[pa.RecordBatch]:
+def stream(root: str, name: str, columns: list[str] | None = None, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
     """The table as batches of at most `batch_rows` rows, in no particular order; memory stays at a few batches."""
     schema = _schema(name, columns)
     if not exists(root, name):

@@ -21,8 +21,7 @@ def evaluate(config: Config, run_id: str) -> None:
     """Publish and print the figures of this run. Raises InputError where there is nobody to test."""
     with runs.stage(config, "evaluate", run_id) as stage:
         test = protocol.load(config)
-        stage.rows_in = len(test.users)
-        stage.notes |= {"left_out": test.left_out, "catalog": len(test.items)}
+        stage.notes |= {"users": len(test.users), "left_out": test.left_out, "catalog": len(test.items)}
         tables.replace(config.lake.root, "evaluation_candidates", protocol.candidates_table(test))
         retriever = Retriever(config)
         scorers = {
@@ -60,7 +59,7 @@ def _estimators(config: Config, outcome: Outcome) -> list[tuple]:
     found = [
         (name, metric, k, metrics.mean(function(ranks, k)))
         for name, ranks in ((protocol.sampled_name(config), sampled), (protocol.FULL, outcome.full))
-        for k in config.evaluate.ks
+        for k in sorted(set(config.evaluate.ks))
         for metric, function in AT_K.items()
     ]
     name = protocol.sampled_name(config)

@@ -69,7 +69,7 @@ def sampled_name(config: Config) -> str:
 def load(config: Config) -> TestSet:
     """The test set of the lake's tables: the same users and negatives whatever the order of the tables' rows."""
     catalog = tables.read(config.lake.root, "catalog", ["item_id", "available"]).to_pylist()
-    items = sorted(row["item_id"] for row in catalog if row["available"])
+    items = sorted(row["item_id"] for row in catalog if row["available"] is not False)
     held_out = tables.read(config.lake.root, "histories", ["user_id", "item_ids"], [("split", "=", "test")]).to_pylist()
     if not items or not held_out:
         raise InputError(

@@ -1,0 +1,74 @@
+"""Baselines against naive references, on tables made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmsrarec.config import Config
+from mmsrarec.evaluation import baselines
+from mmsrarec.storage import tables
+
+ITEMS = [f"i{number}" for number in range(12)]  # i12 is co-taken too, but no longer available
+USERS = pa.table(
+    {
+        "user_id": ["a", "b", "c", "nobody's items"],
+        "item_ids": [["i0", "i1", "i12"], [f"i{n}" for n in range(9)], ["i3"], ["unheard of"]],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    root = str(tmp_path_factory.mktemp("baselines"))
+    config = Config(inputs={"items": "-", "interactions": "-"}, lake={"root": root})
+    everything = [*ITEMS, "i12"]
+    catalog = [
+        {"item_id": item, "available": item != "i12", "interactions": (7 * number) % 5}
+        for number, item in enumerate(everything)
+    ]
+    tables.replace(root, "catalog", tables.from_rows("catalog", catalog[::-1]))
+    generator = np.random.default_rng(3)
+    rows = [
+        {"item_id": a, "neighbor_id": b, "count": 1, "score": float(generator.random()), "rank": 1}
+        for a in everything
+        for b in everything
+        if a != b and generator.random() < 0.4
+    ]
+    tables.replace(root, "item_cooccurrence", tables.from_rows("item_cooccurrence", rows))
+    return config
+
+
+def test_popularity_is_the_training_interactions_for_every_user(config: Config) -> None:
+    scores = baselines.popularity(config, ITEMS)(USERS)
+    assert scores.shape == (4, 12)
+    assert scores[0].tolist() == [(7 * number) % 5 for number in range(12)]
+    assert (scores == scores[0]).all()
+
+
+def test_cooccurrence_sums_the_latest_items_neighbors(config: Config) -> None:
+    rows = tables.read(config.lake.root, "item_cooccurrence").to_pylist()
+    table = {(row["item_id"], row["neighbor_id"]): row["score"] for row in rows}
+    scores = baselines.cooccurrence(config, ITEMS)(USERS)
+    for user, history in enumerate(USERS["item_ids"].to_pylist()):
+        for column, item in enumerate(ITEMS):
+            latest = list(reversed(history))[: baselines.RECENT]
+            expected = sum(0.8**age * table.get((taken, item), 0.0) for age, taken in enumerate(latest))
+            assert scores[user, column] == pytest.approx(expected, abs=2e-9)
+
+
+def test_cooccurrence_falls_back_to_popularity(config: Config) -> None:
+    known, unknown = baselines.cooccurrence(config, ITEMS)(USERS)[[2, 3]]
+    popular = baselines.popularity(config, ITEMS)(USERS)[0]
+    assert (np.argsort(unknown, kind="stable") == np.argsort(popular, kind="stable")).all()
+    silent = known < 1e-8
+    assert 1 < silent.sum() < 12
+    assert known[silent].max() < known[~silent].min()
+    assert (np.argsort(known[silent], kind="stable") == np.argsort(popular[silent], kind="stable")).all()
+
+
+def test_an_empty_lake_gives_scores_all_the_same(tmp_path: Path) -> None:
+    config = Config(inputs={"items": "-", "interactions": "-"}, lake={"root": str(tmp_path)})
+    tables.replace(str(tmp_path), "catalog", tables.from_rows("catalog", [{"item_id": item} for item in ITEMS]))
+    assert (baselines.cooccurrence(config, ITEMS)(USERS) == 0).all()

@@ -1,0 +1,226 @@
+"""Stage index_cf: the vectors of training users in Milvus, each with what its user took next. The only pymilvus import.
+
+A user's vector is the SASRec state of its history before the last item, scaled to length 1; the row holds that last
+item. A version is a collection of its own: it is filled, counted and only then named by the alias
+`index.collection`, so a reader never sees a half-filled one. Milvus Lite keeps a folder in the lake that one process
+at a time can open; `index.uri` names a Milvus server instead.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from milvus_lite.adapter.grpc.server import start_server_in_thread
+from milvus_lite.exceptions import DataDirLockedError
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError, UserError
+from mmsrarec.progress import Progress
+from mmsrarec.storage import runs
+
+METRIC = "IP"  # of vectors of length 1, so the cosine
+MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
+INSERT_ROWS = 4096
+EXACT_UP_TO = 100_000  # rows; a larger collection gets an inverted file, which is approximate but repeatable
+LISTS_PER_PROBE = 16
+
+
+class Neighbor(NamedTuple):
+    """A training user near the query. similarity is the cosine."""
+
+    user_id: str
+    similarity: float
+    next_item_id: str
+
+
+def index_cf(config: Config, run_id: str) -> None:
+    """Fill a collection from the training users of `histories` and swap the alias; skip where it would be the same."""
+    with runs.stage(config, "index_cf", run_id) as stage:
+        histories = embed.read_histories(config)
+        stage.rows_in = histories.num_rows
+        checkpoint = sasrec.load(sasrec.folder(config))
+        rows = indexed_rows(histories)
+        version = version_of(config.index.collection, checkpoint.model_hash, rows)
+        with UserIndex(config) as index:
+            if index.version == version:
+                print("index_cf: nothing has changed, the index stays", file=sys.stderr)
+                stage.notes["skipped"] = "unchanged inputs"
+            else:
+                with Progress("index_cf", total=rows.num_rows, unit="users") as progress:
+                    index.build(version, checkpoint.model.items.embedding_dim, _vectors(checkpoint, rows, progress))
+        stage.rows_out = rows.num_rows
+        stage.versions |= {"sasrec": checkpoint.model_hash, "index_version": version}
+
+
+def indexed_rows(histories: pa.Table) -> pa.Table:
+    """user_id, item_ids before the last, next_item_id of the training users with two items or more."""
+    long_enough = pc.greater_equal(pc.list_value_length(histories["item_ids"]), 2)
+    rows = histories.filter(pc.and_(pc.equal(histories["split"], "train"), long_enough))
+    before, last = embed.before_last(rows["item_ids"], np.ones(rows.num_rows, bool))
+    return pa.table({"user_id": rows["user_id"], "item_ids": before, "next_item_id": last})
+
+
+def version_of(collection: str, model_hash: str, rows: pa.Table) -> str:
+    """Name of the collection that these rows and this model make."""
+    digest = hashlib.sha256(repr(rows.schema).encode())
+    for batch in rows.to_batches(max_chunksize=INSERT_ROWS):
+        digest.update(repr(batch.to_pydict()).encode())
+    return f"{collection}_{model_hash}_{digest.hexdigest()[:12]}"
+
+
+class UserIndex:
+    """The collection behind the alias. Use as a context manager: Milvus Lite stays locked until it is closed.
+
+    Raises UserError where another process holds the folder or the server cannot be reached.
+    """
+
+    def __init__(self, config: Config):
+        self.alias = config.index.collection
+        self._client = self._server = self._database = None
+        self._rows = 0
+        uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
+        local = "://" not in uri
+        token = os.environ.get(config.index.token_env or "", "")
+        try:
+            with _quiet():
+                self._client = MilvusClient(uri=self._serve(Path(uri)) if local else uri, token=token)
+                self.version = self._version()
+        except DataDirLockedError:
+            raise UserError(
+                f"{uri}: another process holds the Milvus Lite folder; wait until it ends, or run a Milvus server and "
+                "set index.uri"
+            ) from None
+        except (MilvusException, OSError) as error:
+            self.close()
+            raise UserError(f"{uri}: cannot open the index ({error}); check index.uri and index.token_env") from None
+        if self.version:
+            self._client.load_collection(self.version)
+            self._rows = self._count(self.version)
+
+    def __enter__(self) -> "UserIndex":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            self._server.stop(grace=2).wait()
+            self._database.close()
+        self._client = self._server = self._database = None
+
+    def require(self, model_hash: str) -> None:
+        """Raise InputError unless the vectors in the index are those of this SASRec."""
+        if self.version is None:
+            raise InputError(f"{self.alias}: no such index; run index_cf first")
+        if not self.version.startswith(f"{self.alias}_{model_hash}_"):
+            raise InputError(f"{self.version}: made with another SASRec than the checkpoint {model_hash}; run index_cf")
+
+    def build(self, version: str, dim: int, batches: Iterator[tuple[list[str], list[str], np.ndarray]]) -> None:
+        """Fill the collection `version` with (user_ids, next_item_ids, vectors), swap the alias, drop the old ones."""
+        if self._client.has_collection(version):
+            self._client.drop_collection(version)
+        schema = self._client.create_schema(auto_id=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("user_id", DataType.VARCHAR, max_length=MAX_ID_BYTES)
+        schema.add_field("next_item_id", DataType.VARCHAR, max_length=MAX_ID_BYTES)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+        self._client.create_collection(version, schema=schema)
+        count = 0
+        for users, items, vectors in batches:
+            columns = zip(range(count, count + len(users)), users, items, vectors, strict=True)
+            names = ("id", "user_id", "next_item_id", "vector")
+            self._client.insert(version, [dict(zip(names, row, strict=True)) for row in columns])
+            count += len(users)
+        self._finish(version, count)
+        self._swap(version)
+        self._rows = count
+
+    def search(self, vectors: np.ndarray, k: int) -> list[list[Neighbor]]:
+        """The k nearest training users of each row of vectors [n, dim], nearest first, ties by user_id."""
+        if not len(vectors) or k < 1 or self._rows == 0:
+            return [[] for _ in vectors]
+        hits = self._client.search(
+            self.version,
+            list(vectors),
+            limit=k,
+            output_fields=["user_id", "next_item_id"],
+            search_params={"metric_type": METRIC, "params": {"nprobe": max(8, _lists(self._rows) // LISTS_PER_PROBE)}},
+        )
+        return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, near.user_id)) for row in hits]
+
+    def _serve(self, folder: Path) -> str:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._server, self._database, port = start_server_in_thread(str(folder))
+        return f"http://127.0.0.1:{port}"
+
+    def _version(self) -> str | None:
+        if not self._client.has_collection(self.alias):
+            return None
+        return self._client.describe_alias(self.alias)["collection_name"]
+
+    def _finish(self, version: str, count: int) -> None:
+        self._client.flush(version)
+        index = self._client.prepare_index_params()
+        if count <= EXACT_UP_TO:
+            index.add_index("vector", index_type="FLAT", metric_type=METRIC)
+        else:
+            index.add_index("vector", index_type="IVF_FLAT", metric_type=METRIC, params={"nlist": _lists(count)})
+        self._client.create_index(version, index)
+        self._client.load_collection(version)
+        if (found := self._count(version)) != count:
+            raise UserError(f"{version}: {found:,} of {count:,} users are in the index; run index_cf again")
+
+    def _swap(self, version: str) -> None:
+        if self.version:
+            self._client.alter_alias(version, self.alias)
+        else:
+            self._client.create_alias(version, self.alias)
+        self.version = version
+        for name in self._client.list_collections():
+            if name.startswith(f"{self.alias}_") and name != version:
+                self._client.drop_collection(name)
+
+    def _count(self, version: str) -> int:
+        return self._client.query(version, filter="", output_fields=["count(*)"])[0]["count(*)"]
+
+
+def _lists(count: int) -> int:
+    return int(4 * count**0.5)
+
+
+def _neighbor(hit: dict) -> Neighbor:
+    return Neighbor(hit["entity"]["user_id"], round(hit["distance"], 6), hit["entity"]["next_item_id"])
+
+
+def _vectors(
+    checkpoint: sasrec.Checkpoint, rows: pa.Table, progress: Progress
+) -> Iterator[tuple[list[str], list[str], np.ndarray]]:
+    for start in range(0, rows.num_rows, INSERT_ROWS):
+        part = rows.slice(start, INSERT_ROWS)
+        sequences = embed.encode(part["item_ids"], checkpoint.vocabulary)
+        vectors = embed.unit(embed.states(checkpoint.model, sequences))
+        yield part["user_id"].to_pylist(), part["next_item_id"].to_pylist(), vectors
+        progress.advance(part.num_rows)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pymilvus logs a stack trace for what we tell the person in one line."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

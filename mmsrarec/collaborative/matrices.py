@@ -1,0 +1,44 @@
+"""Sparse users x items and items x items matrices over codes: how histories and tables of pairs become scores."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from mmsrarec.collaborative.candidates import top
+from mmsrarec.collaborative.embed import Sequences
+
+LATEST_ITEMS = 5  # of a history, that item-item and content evidence is summed over
+AGE_DECAY = 0.8  # the weight of the item before the one of weight 1
+
+
+def codes(names: pa.ChunkedArray | pa.Array, vocabulary: pa.Array) -> np.ndarray:
+    """Place of each name in the vocabulary, -1 where it is not there."""
+    return pc.fill_null(pc.index_in(names, value_set=vocabulary), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def latest(histories: Sequences, items: int) -> sparse.csr_array:
+    """Weights [users, items] of the latest items; one that was taken twice counts twice."""
+    age = histories.offsets[histories.rows + 1] - 1 - np.arange(len(histories.codes))
+    kept = age < LATEST_ITEMS
+    weights = (AGE_DECAY ** age[kept], (histories.rows[kept], histories.codes[kept]))
+    return sparse.csr_array(weights, shape=(len(histories), items))
+
+
+def pairs(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    """The values at (row, column), summed; a pair with a code of -1 is left out."""
+    kept = (rows >= 0) & (columns >= 0)
+    return sparse.csr_array((values[kept], (rows[kept], columns[kept])), shape=shape)
+
+
+def best(scores: sparse.csr_array, row: int, free: np.ndarray, count: int) -> np.ndarray:
+    """The `count` columns of a row with the highest scores above 0, among those that are free."""
+    part = slice(scores.indptr[row], scores.indptr[row + 1])
+    columns, values = scores.indices[part], scores.data[part]
+    kept = free[columns] & (values > 0)
+    return top(columns[kept], values[kept], count)
+
+
+def cells(matrix: sparse.csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """matrix[rows, columns], one value per pair."""
+    return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.zeros(0)

@@ -1,0 +1,242 @@
+"""Stage retrieve: similar users, candidates and the evidence about them, for every user of `histories`.
+
+`Retriever` does the work for any users table, so evaluate asks it the same questions about shortened histories. Users
+go through in batches: no users x items matrix of all of them is ever made. Items are codes of the catalog, ascending
+by item_id, which also breaks every tie.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_array
+
+from mmsrarec.collaborative import candidates as merging
+from mmsrarec.collaborative import embed, matrices, sasrec
+from mmsrarec.collaborative.content import Content
+from mmsrarec.collaborative.evidence import levels
+from mmsrarec.collaborative.index import UserIndex
+from mmsrarec.collaborative.spool import Spool
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError
+from mmsrarec.progress import Progress
+from mmsrarec.schemas import TABLES
+from mmsrarec.storage import runs, tables
+
+COUNTED_NEIGHBORS = 10  # nearest similar users whose next items count as evidence
+BATCH_CELLS = 10_000_000  # users x items in memory at a time
+BATCH_USERS = 512
+
+
+def retrieve(config: Config, run_id: str) -> None:
+    """Write similar_users, candidates and evidence for all users, from their whole histories."""
+    root = config.lake.root
+    with runs.stage(config, "retrieve", run_id) as stage, Spool("similar_users", "candidates", "evidence") as spool:
+        total = tables.read(root, "histories", ["user_id"]).num_rows
+        with Retriever(config) as retriever, Progress("retrieve", total, "users") as progress:
+            for batch in tables.stream(root, "histories", ["user_id", "item_ids"], retriever.batch_users):
+                users = pa.Table.from_batches([batch])
+                similar = retriever.similar_users(users)
+                candidates = retriever.candidates(users, similar)
+                spool.write("similar_users", similar)
+                spool.write("candidates", candidates)
+                spool.write("evidence", retriever.evidence(users, candidates, similar))
+                progress.advance(len(users))
+            stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
+        for name in ("similar_users", "candidates", "evidence"):
+            tables.replace(root, name, spool.batches(name))
+            stage.notes[name] = spool.rows[name]
+        stage.rows_in, stage.rows_out = total, spool.rows["candidates"]
+
+
+class Retriever:
+    """Everything that is known about users from item ids, and about items from their keywords.
+
+    A users table has user_id and item_ids (in time order, oldest first); what a user has in item_ids is seen and never
+    a candidate. As a context manager it keeps the index open, otherwise each search opens and closes it.
+    """
+
+    def __init__(self, config: Config):
+        root = config.lake.root
+        catalog = tables.read(root, "catalog", ["item_id", "available", "interactions"]).sort_by("item_id")
+        if catalog.num_rows == 0:
+            raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
+        checkpoint = sasrec.load(sasrec.folder(config))
+        self._config, self._settings = config, config.retrieve
+        self._model, self._vocabulary = checkpoint.model, checkpoint.vocabulary
+        self.model_hash, self.index_version = checkpoint.model_hash, None
+        self.vocabulary: list[str] = checkpoint.vocabulary.to_pylist()
+        self._item_vectors = checkpoint.model.item_vectors.detach().numpy()
+        self._items = catalog["item_id"].combine_chunks()
+        self._available = pc.fill_null(catalog["available"], True).to_numpy()
+        self._popularity = pc.fill_null(catalog["interactions"], 0).to_numpy()
+        self._percentile = np.searchsorted(np.sort(self._popularity), self._popularity) / len(self._popularity)
+        self._popular = merging.top(np.arange(len(self._items)), self._popularity, len(self._items))
+        self._catalog_of_code = matrices.codes(checkpoint.vocabulary, self._items)
+        self._code_of_catalog = matrices.codes(self._items, checkpoint.vocabulary)
+        self._together = self._pairs(root, "item_cooccurrence", "neighbor_id")
+        self._follows = self._pairs(root, "item_transitions", "next_item_id")
+        keywords = tables.read(root, "item_keywords", ["item_id", "keywords"])
+        self._content = Content(self._items, keywords) if keywords.num_rows else None
+        self._index: UserIndex | None = None
+        self.batch_users = int(np.clip(BATCH_CELLS // len(self._items), 1, BATCH_USERS))
+
+    def __enter__(self) -> "Retriever":
+        if self._settings.similar_users:
+            self._index = self._opened()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def similar_users(self, users: pa.Table) -> pa.Table:
+        """retrieve.neighbors rows per user by SASRec's state, nearest first; none where it knows no item."""
+        if not self._settings.similar_users:
+            return TABLES["similar_users"].empty_table()
+        rows = []
+        with nullcontext(self._index) if self._index else self._opened() as index:
+            for part in self._batches(users):
+                sequences = embed.encode(part["item_ids"], self._vocabulary)
+                known = np.flatnonzero(sequences.lengths > 0)
+                queries = embed.unit(embed.states(self._model, sequences, known))
+                names = part["user_id"].take(known).to_pylist()
+                for user, near in zip(names, index.search(queries, self._settings.neighbors + 1), strict=True):
+                    others = [neighbor for neighbor in near if neighbor.user_id != user][: self._settings.neighbors]
+                    rows += [(user, rank, *neighbor) for rank, neighbor in enumerate(others, 1)]
+        return _table("similar_users", *zip(*rows, strict=True)) if rows else TABLES["similar_users"].empty_table()
+
+    def candidates(self, users: pa.Table, similar: pa.Table) -> pa.Table:
+        """retrieve.candidates (at least recommend.top_k) distinct, available, unseen items per user, best first.
+
+        Fewer only where the catalog has no more. `similar` are the similar_users rows of these users.
+        """
+        count = max(self._settings.candidates, self._config.recommend.top_k)
+        found: list[tuple] = []
+        for part in self._batches(users):
+            seen = embed.encode(part["item_ids"], self._items)
+            logits, known = self._logits(part)
+            votes = self._votes(part, similar)
+            latest = matrices.latest(seen, len(self._items))
+            together = latest @ self._together
+            near = self._content.similarities(latest) if self._content else None
+            for row, user in enumerate(part["user_id"].to_pylist()):
+                free = self._available.copy()
+                free[seen[row]] = False
+                lists = {
+                    "sasrec": self._from_sasrec(logits[row], free) if known[row] else np.empty(0, int),
+                    "similar_users": matrices.best(votes, row, free, self._settings.from_similar_users),
+                    "cooccurrence": matrices.best(together, row, free, self._settings.from_cooccurrence),
+                }
+                if near is not None:
+                    lists["content"] = matrices.best(near, row, free, self._settings.from_content)
+                    fresh = free & (self._popularity == 0)
+                    lists["new"] = matrices.best(near, row, fresh, self._settings.from_new)
+                filler = (code for code in self._popular if free[code])
+                chosen = merging.interleave(lists, filler, count)
+                for rank, (code, source) in enumerate(chosen, 1):
+                    place = self._code_of_catalog[code]
+                    cf_score = float(logits[row, place]) if known[row] and place >= 0 else None
+                    found.append((user, code, source, cf_score, rank))
+        if not found:
+            return TABLES["candidates"].empty_table()
+        names, codes, sources, scores, ranks = zip(*found, strict=True)
+        return _table("candidates", names, self._items.take(pa.array(codes)), sources, scores, ranks)
+
+    def evidence(self, users: pa.Table, pairs: pa.Table, similar: pa.Table) -> pa.Table:
+        """One row per row of pairs (user_id, item_id), in their order; every user of pairs is in users, once.
+
+        sasrec_rank is among the items of the vocabulary that the user has not seen, as a list would show them.
+        """
+        user = matrices.codes(pairs["user_id"], users["user_id"].combine_chunks())
+        item = matrices.codes(pairs["item_id"], self._items)
+        if (user < 0).any() or (item < 0).any():
+            raise ValueError("pairs name a user that is not in users or an item that is not in the catalog")
+        order = np.argsort(user, kind="stable")
+        edges = np.searchsorted(user[order], np.arange(0, users.num_rows + self.batch_users, self.batch_users))
+        together, follows = np.zeros(len(user)), np.zeros(len(user))
+        votes, ranks = np.zeros(len(user), np.int64), np.zeros(len(user), np.int64)
+        nearest = similar.filter(pc.less_equal(similar["rank"], COUNTED_NEIGHBORS))
+        for number, part in enumerate(self._batches(users)):
+            chosen = order[edges[number] : edges[number + 1]]
+            rows, codes = user[chosen] - number * self.batch_users, item[chosen]
+            latest = self._latest(part)
+            together[chosen] = matrices.cells(latest @ self._together, rows, codes)
+            follows[chosen] = matrices.cells(latest @ self._follows, rows, codes)
+            votes[chosen] = matrices.cells(self._votes(part, nearest), rows, codes)
+            ranks[chosen] = self._ranks(part, rows, codes)
+        known_ranks = [int(rank) if rank else None for rank in ranks]
+        together, follows = together.round(6), follows.round(6)
+        words = map(
+            levels, together.tolist(), follows.tolist(), votes.tolist(), known_ranks, self._percentile[item].tolist()
+        )
+        names = (pairs["user_id"], pairs["item_id"])
+        return _table("evidence", *names, together, follows, votes, known_ranks, self._popularity[item], list(words))
+
+    def scores(self, users: pa.Table) -> np.ndarray:
+        """SASRec's logits [users, vocabulary], seen items too; zeros for a user without an item of the vocabulary."""
+        return self._logits(users)[0]
+
+    def _opened(self) -> UserIndex:
+        index = UserIndex(self._config)
+        try:
+            index.require(self.model_hash)
+        except InputError:
+            index.close()
+            raise
+        self.index_version = index.version
+        return index
+
+    def _batches(self, users: pa.Table) -> Iterator[pa.Table]:
+        for start in range(0, users.num_rows, self.batch_users):
+            yield users.slice(start, self.batch_users)
+
+    def _pairs(self, root: str, name: str, other: str) -> csr_array:
+        """Scores [item, other item] of a table of pairs; items that left the catalog are left out."""
+        table = tables.read(root, name, ["item_id", other, "score"])
+        rows, columns = matrices.codes(table["item_id"], self._items), matrices.codes(table[other], self._items)
+        return matrices.pairs(rows, columns, table["score"].to_numpy(), (len(self._items), len(self._items)))
+
+    def _logits(self, users: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Logits [users, vocabulary], and which users have an item of the vocabulary."""
+        sequences = embed.encode(users["item_ids"], self._vocabulary)
+        return embed.states(self._model, sequences) @ self._item_vectors.T, sequences.lengths > 0
+
+    def _votes(self, users: pa.Table, similar: pa.Table) -> csr_array:
+        """How many similar users took an item next, [users, items]."""
+        rows = matrices.codes(similar["user_id"], users["user_id"].combine_chunks())
+        columns = matrices.codes(similar["next_item_id"], self._items)
+        return matrices.pairs(rows, columns, np.ones(len(rows)), (users.num_rows, len(self._items)))
+
+    def _latest(self, users: pa.Table) -> csr_array:
+        return matrices.latest(embed.encode(users["item_ids"], self._items), len(self._items))
+
+    def _from_sasrec(self, logits: np.ndarray, free: np.ndarray) -> np.ndarray:
+        codes = np.flatnonzero((self._catalog_of_code >= 0) & free[self._catalog_of_code])
+        return self._catalog_of_code[merging.top(codes, logits[codes], self._settings.from_sasrec)]
+
+    def _ranks(self, users: pa.Table, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """SASRec's rank from 1 of each (row, item); 0 where user or item is outside the vocabulary."""
+        logits, known = self._logits(users)
+        codes = self._code_of_catalog[items]
+        asked = logits[rows, codes]
+        seen = embed.encode(users["item_ids"], self._vocabulary)
+        logits[seen.rows, seen.codes] = -np.inf
+        logits.sort(axis=1)
+        ranks = np.zeros(len(rows), np.int64)
+        for place in np.flatnonzero(known[rows] & (codes >= 0)):
+            line = logits[rows[place]]
+            ranks[place] = len(line) - np.searchsorted(line, asked[place], side="right") + 1
+        return ranks
+
+
+def _table(name: str, *columns: object) -> pa.Table:
+    schema = TABLES[name]
+    arrays = [
+        column.cast(field.type) if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)

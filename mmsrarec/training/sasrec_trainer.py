@@ -1,0 +1,224 @@
+"""Stage train_sasrec: SASRec with cross-entropy over the full catalog, early stopping on validation NDCG@10.
+
+Trains on whole histories of train users and histories without the last item of validation and test users: a held-out
+item is never an input or a target. Validation users' last items only decide when to stop; test users' are not looked
+at. The same histories, settings and seed give the same weights (on a CPU with the same number of threads), so a second
+run with unchanged inputs keeps the checkpoint.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative.embed import Sequences
+from mmsrarec.collaborative.sasrec import SasRec
+from mmsrarec.config import Config, Sasrec
+from mmsrarec.errors import InputError
+from mmsrarec.progress import Progress
+from mmsrarec.storage import runs
+
+STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATCH, so that it sees enough steps
+SMALLEST_BATCH = 16
+LOSS_CHUNK = 256  # positions whose logits over the catalog are in memory at a time
+VALIDATION_USERS = 10_000
+TRAINER_VERSION = 1  # of everything that decides the weights besides data, settings and seed
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training sequences; per validation user the rest of its history and the code of its last item, -1 if unknown."""
+
+    vocabulary: pa.Array
+    training: Sequences
+    validation: Sequences
+    targets: np.ndarray
+
+
+def train_sasrec(config: Config, run_id: str) -> None:
+    """Train and save the checkpoint, or keep the one that the same inputs have made."""
+    with runs.stage(config, "train_sasrec", run_id) as stage:
+        histories = embed.read_histories(config)
+        stage.rows_in = histories.num_rows
+        data = training_data(histories)
+        made_from = fingerprint(data, config)
+        place = sasrec.folder(config)
+        present = sasrec.describe(place)
+        if present and present["facts"]["made_from"] == made_from:
+            print("train_sasrec: nothing has changed, the checkpoint stays", file=sys.stderr)
+            stage.notes["skipped"] = "unchanged inputs"
+            model_hash, facts = present["model_hash"], present["facts"]
+        else:
+            model, facts = fit(data, config.sasrec, config.run.seed)
+            facts["made_from"] = made_from
+            model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
+        stage.rows_out = len(data.vocabulary)
+        stage.versions["sasrec"] = model_hash
+        stage.notes |= {"vocabulary": len(data.vocabulary), **facts}
+
+
+def training_data(histories: pa.Table) -> TrainingData:
+    """What the network may see; InputError where no user has two training items."""
+    item_ids = embed.training_part(histories)["item_ids"]
+    vocabulary = pc.unique(pc.list_flatten(item_ids)).sort()
+    training = embed.encode(item_ids, vocabulary)
+    if training.lengths.max(initial=0) < 2:
+        raise InputError("histories: no user has two training items, so there is no order to learn; add interactions")
+    validating = histories.filter(pc.equal(histories["split"], "validation"))
+    rest, last = embed.before_last(validating["item_ids"], np.ones(validating.num_rows, bool))
+    targets = pc.fill_null(pc.index_in(last, value_set=vocabulary), -1).to_numpy(zero_copy_only=False)
+    return TrainingData(vocabulary, training, embed.encode(rest, vocabulary), targets)
+
+
+def fingerprint(data: TrainingData, config: Config) -> str:
+    """Hash of everything that decides the weights."""
+    settings = [TRAINER_VERSION, config.sasrec.model_dump(mode="json"), config.run.seed, data.vocabulary.to_pylist()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for sequences in (data.training, data.validation):
+        digest.update(sequences.codes.tobytes() + sequences.offsets.tobytes())
+    digest.update(data.targets.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
+    """The weights of the best epoch, and the facts for the ledger: epochs, loss, ndcg_at_10, hit_rate_at_10, device."""
+    device = _device(settings.device)
+    rng = np.random.default_rng(seed)
+    validation = _drawn(data, rng)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = SasRec(len(data.vocabulary), settings).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
+        best, facts = None, {"ndcg_at_10": -1.0}
+        windows = windowed(data.training, settings.max_length)
+        with Progress("train_sasrec", total=settings.epochs * len(windows), unit="sequences") as progress:
+            for epoch in range(1, settings.epochs + 1):
+                batches = _batches(windows.lengths, settings.batch_size, rng)
+                note = f"epoch {epoch}, best NDCG@10 {max(facts['ndcg_at_10'], 0):.4f}"
+                loss = _epoch(model, optimizer, windows, batches, partial(progress.advance, note=note))
+                ndcg, hit_rate = validate(model, data, validation)
+                if ndcg > facts["ndcg_at_10"] or not len(validation):
+                    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                    facts = {"best_epoch": epoch, "loss": loss, "ndcg_at_10": ndcg, "hit_rate_at_10": hit_rate}
+                elif epoch - facts["best_epoch"] >= settings.patience:
+                    break
+    model.load_state_dict(best)
+    return model.cpu().eval(), facts | {"epochs": epoch, "device": device.type}
+
+
+def windowed(sequences: Sequences, max_length: int) -> Sequences:
+    """Sequences cut from the end into windows of at most max_length + 1 items, so each but the first item is a target
+    exactly once: neighboring windows share one item. Rows of one item go."""
+    starts, ends = [], []
+    for row in np.flatnonzero(sequences.lengths >= 2):
+        first, end = sequences.offsets[row], sequences.offsets[row + 1]
+        while end - first >= 2:
+            start = max(first, end - max_length - 1)
+            starts.append(start)
+            ends.append(end)
+            end = start + 1
+    lengths = np.array(ends) - np.array(starts)
+    codes = np.concatenate([sequences.codes[start:end] for start, end in zip(starts, ends, strict=True)])
+    return Sequences(codes, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+class FullCatalogLoss(torch.autograd.Function):
+    """Sum of cross-entropy of states [n, dim] @ items [vocabulary, dim].T against targets [n].
+
+    Gradients are made chunk by chunk on the way forward, so no n x vocabulary matrix is ever whole in memory.
+    """
+
+    @staticmethod
+    def forward(context, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+        states_gradient, items_gradient = torch.empty_like(states), torch.zeros_like(items)
+        total = states.new_zeros(())
+        for start in range(0, len(states), LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            logits = states[part] @ items.T
+            norms = logits.logsumexp(1, keepdim=True)
+            picked = targets[part, None]
+            total += (norms - logits.gather(1, picked)).sum()
+            gradient = logits.sub_(norms).exp_()
+            gradient.scatter_add_(1, picked, gradient.new_full(picked.shape, -1.0))
+            states_gradient[part] = gradient @ items
+            items_gradient.addmm_(gradient.T, states[part])
+        context.save_for_backward(states_gradient, items_gradient)
+        return total
+
+    @staticmethod
+    def backward(context, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+        states_gradient, items_gradient = context.saved_tensors
+        return states_gradient * scale, items_gradient * scale, None
+
+
+def validate(model: SasRec, data: TrainingData, rows: np.ndarray) -> tuple[float, float]:
+    """NDCG@10 and hit rate@10 of the validation users' last items over the full catalog, seen items out.
+
+    A target outside the vocabulary counts as a miss.
+    """
+    gains, hits = 0.0, 0
+    items = model.item_vectors.detach().cpu().numpy()
+    for start in range(0, len(rows), LOSS_CHUNK):
+        part = rows[start : start + LOSS_CHUNK]
+        logits = embed.states(model, data.validation, part) @ items.T
+        targets, each = data.targets[part], np.arange(len(part))
+        found = logits[each, targets]
+        for row, number in enumerate(part):
+            logits[row, data.validation[number]] = -np.inf
+        logits[each, targets] = -np.inf
+        ranks = np.where(targets >= 0, 1 + (logits >= found[:, None]).sum(1), np.inf)
+        gains += (1 / np.log2(ranks[ranks <= 10] + 1)).sum()
+        hits += int((ranks <= 10).sum())
+    return float(gains) / max(len(rows), 1), hits / max(len(rows), 1)
+
+
+def _epoch(
+    model: SasRec,
+    optimizer: torch.optim.Optimizer,
+    windows: Sequences,
+    batches: Iterator[np.ndarray],
+    advance: Callable[[int], None],
+) -> float:
+    """Mean loss per position over one pass."""
+    model.train()
+    device = model.items.weight.device
+    total = 0.0
+    for rows in batches:
+        codes, lengths = (tensor.to(device) for tensor in embed.pad(windows, rows, model.max_length + 1))
+        hidden, targets = model(codes[:, :-1], lengths - 1), codes[:, 1:]
+        real = targets != sasrec.PADDING
+        loss = FullCatalogLoss.apply(hidden[real], model.item_vectors, targets[real] - 1)
+        optimizer.zero_grad(set_to_none=True)
+        (loss / real.sum()).backward()
+        optimizer.step()
+        total += loss.item()
+        advance(len(rows))
+    return total / int((windows.lengths - 1).sum())
+
+
+def _batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """All rows once, in batches of like length in random order."""
+    size = min(batch_size, max(SMALLEST_BATCH, len(lengths) // STEPS_PER_EPOCH))
+    order = rng.permutation(len(lengths))
+    order = order[np.argsort(lengths[order], kind="stable")]
+    for batch in rng.permutation(-(-len(order) // size)):
+        yield order[batch * size : (batch + 1) * size]
+
+
+def _drawn(data: TrainingData, rng: np.random.Generator) -> np.ndarray:
+    """Rows of the validation users that decide when to stop: those with something to predict from."""
+    rows = np.flatnonzero(data.validation.lengths > 0)
+    return np.sort(rng.choice(rows, VALIDATION_USERS, replace=False)) if len(rows) > VALIDATION_USERS else rows
+
+
+def _device(name: str) -> torch.device:
+    return torch.device("cuda" if name != "cpu" and (name == "cuda" or torch.cuda.is_available()) else "cpu")

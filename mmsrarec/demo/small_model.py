@@ -74,11 +74,11 @@ def make_model(processor: Qwen2_5_VLProcessor, seed: int = 0) -> Qwen2_5_VLForCo
     ids = processor.tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": VOCABULARY,
-        "hidden_size": 256,
-        "intermediate_size": 704,
+        "hidden_size": 192,
+        "intermediate_size": 512,
         "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
         "max_position_embeddings": MAX_POSITIONS,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
         "tie_word_embeddings": True,
@@ -87,16 +87,16 @@ def make_model(processor: Qwen2_5_VLProcessor, seed: int = 0) -> Qwen2_5_VLForCo
         "pad_token_id": ids("<|endoftext|>"),
     }
     vision = {
-        "depth": 4,
+        "depth": 3,
         "hidden_size": 128,
-        "out_hidden_size": 256,
+        "out_hidden_size": 192,
         "intermediate_size": 384,
         "num_heads": 2,
         "patch_size": 14,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
         "window_size": 112,
-        "fullatt_block_indexes": [0, 1, 2, 3],
+        "fullatt_block_indexes": [0, 1, 2],
     }
     config = Qwen2_5_VLConfig(
         text_config=text,

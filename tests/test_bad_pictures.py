@@ -1,4 +1,4 @@
-"""Every kind of picture a shop can send: it becomes bounded RGB pixels or a PictureError with a reason, never a crash."""
+"""Every kind of picture a shop can send: it becomes bounded RGB pixels or a PictureError, never a crash."""
 
 import zipfile
 

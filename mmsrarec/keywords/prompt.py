@@ -15,6 +15,7 @@ TEXT_QUESTION = "Which keywords describe what the text says? Answer with keyword
 
 MAX_KEYWORD_CHARS = 40
 MAX_KEYWORD_WORDS = 4
+_DELIMITER = r"<\s*/?\s*item\s*/?\s*>"
 _KEYWORD = re.compile(r"[^\W_][\w'&/+.\- ]*")
 
 
@@ -35,17 +36,18 @@ def clean_text(text: str | None, special_tokens: tuple[str, ...], max_chars: int
     """An item's text on one line, without control characters, template tokens or our own delimiters.
 
     `special_tokens` are the strings that the model's tokenizer turns into control tokens. Removal is repeated until
-    nothing changes, so a token that appears when another is taken out goes too.
+    nothing changes, so a token that appears when another is taken out goes too; so does one that only appears when
+    white space is joined or a look-alike character is normalized.
     """
     if not text:
         return ""
     text = unicodedata.normalize("NFKC", text[: 8 * max_chars])
-    text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
-    barred = re.compile("|".join(re.escape(t) for t in (*special_tokens, "<item>", "</item>") if t), re.IGNORECASE)
+    text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
+    barred = re.compile("|".join([_DELIMITER, *(re.escape(t) for t in special_tokens if t)]), re.IGNORECASE)
     before = None
     while before != text:
-        before, text = text, barred.sub(" ", text)
-    return " ".join(text.split())[:max_chars].strip()
+        before, text = text, " ".join(barred.sub(" ", text).split())
+    return text[:max_chars].strip()
 
 
 def parse_keywords(answer: str, max_keywords: int) -> list[str]:

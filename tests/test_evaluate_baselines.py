@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
 from mmsrarec.config import Config
 from mmsrarec.evaluation import baselines
 from mmsrarec.storage import tables
@@ -53,8 +54,8 @@ def test_cooccurrence_sums_the_latest_items_neighbors(config: Config) -> None:
     scores = baselines.cooccurrence(config, ITEMS)(USERS)
     for user, history in enumerate(USERS["item_ids"].to_pylist()):
         for column, item in enumerate(ITEMS):
-            latest = list(reversed(history))[: baselines.RECENT]
-            expected = sum(0.8**age * table.get((taken, item), 0.0) for age, taken in enumerate(latest))
+            latest = list(reversed(history))[:LATEST_ITEMS]
+            expected = sum(AGE_DECAY**age * table.get((taken, item), 0.0) for age, taken in enumerate(latest))
             assert scores[user, column] == pytest.approx(expected, abs=2e-9)
 
 

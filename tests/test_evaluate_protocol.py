@@ -147,6 +147,14 @@ def test_full_ranking_leaves_seen_items_out_and_batches_agree(lake: Path, monkey
     assert metrics.hit_rate(outcome.full, len(test.items)).mean() == 1.0
 
 
-def test_nobody_to_test_says_what_to_do(tmp_path: Path) -> None:
+def test_no_test_user_is_an_empty_test_set(tmp_path: Path) -> None:
+    write(tmp_path, [row for row in make_histories() if row["split"] != "test" or row["user_id"] == "repeats"])
+    test = protocol.load(make_config(tmp_path))
+    assert len(test.users) == 0
+    assert test.left_out == {"target_seen_before": 1}
+    assert len(protocol.candidates_table(test)) == 0
+
+
+def test_no_histories_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run build_cf first"):
         protocol.load(make_config(tmp_path))

@@ -84,7 +84,7 @@ def test_pooled_auc_of_a_resample_is_that_of_the_repeated_users(scores: tuple) -
     weights = metrics.resamples(60, 5, seed=3)
     values = metrics.pooled_auc(target, others, weights)
     for weight, value in zip(weights, values, strict=True):
-        drawn = np.repeat(np.arange(60), weight)
+        drawn = np.repeat(np.arange(60), weight.astype(int))
         again = metrics.pooled_auc(target[drawn], others[drawn], np.ones((1, len(drawn))))[0]
         assert value == pytest.approx(again)
 

@@ -8,15 +8,13 @@ here: counts come from the tables of build_cf, SASRec's logits from `collaborati
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_array
 
+from mmsrarec.collaborative import embed, matrices
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation.protocol import Scorer
 from mmsrarec.storage import tables
 
-RECENT = 5  # history items whose neighbors count
-RECENCY_DECAY = 0.8  # weight of an item by its age in the history, as in the evidence
 TIE_BREAK = 1e-9  # of popularity, below any difference between two sums of co-occurrence scores
 
 
@@ -27,16 +25,24 @@ def popularity(config: Config, items: list[str]) -> Scorer:
 
 
 def cooccurrence(config: Config, items: list[str]) -> Scorer:
-    """Co-occurrence scores summed over the latest items of the history; more popular first where they are equal."""
-    neighbors, sources = _neighbors(config, items)
+    """Co-occurrence summed over the latest items of the history, as in the evidence; equal sums by popularity."""
+    rows = tables.read(config.lake.root, "item_cooccurrence", ["item_id", "neighbor_id", "score"])
+    sources = rows["item_id"].unique()
+    places = (matrices.codes(rows["item_id"], sources), matrices.codes(rows["neighbor_id"], pa.array(items)))
+    neighbors = matrices.pairs(*places, rows["score"].to_numpy(), (len(sources), len(items)))
     counts = _interactions(config, items)
     tie_break = TIE_BREAK * counts / max(counts.max(), 1.0)
-    return lambda users: (_recent(users, sources) @ neighbors).toarray() + tie_break
+
+    def score(users: pa.Table) -> np.ndarray:
+        latest = matrices.latest(embed.encode(users["item_ids"], sources), len(sources))
+        return (latest @ neighbors).toarray() + tie_break
+
+    return score
 
 
 def sasrec(retriever: Retriever, items: list[str]) -> Scorer:
     """SASRec's logits over its vocabulary."""
-    ours = _positions(pa.array(retriever.vocabulary, pa.string()), items)
+    ours = matrices.codes(pa.array(retriever.vocabulary), pa.array(items))
     known = np.flatnonzero(ours >= 0)
 
     def score(users: pa.Table) -> np.ndarray:
@@ -49,32 +55,5 @@ def sasrec(retriever: Retriever, items: list[str]) -> Scorer:
 
 def _interactions(config: Config, items: list[str]) -> np.ndarray:
     catalog = tables.read(config.lake.root, "catalog", ["item_id", "interactions"])
-    counts = catalog["interactions"].take(pc.index_in(pa.array(items), catalog["item_id"].combine_chunks()))
-    return pc.fill_null(counts, 0).to_numpy().astype(float)
-
-
-def _neighbors(config: Config, items: list[str]) -> tuple[csr_array, dict[str, int]]:
-    """Scores [source items, items] and the row of each source item (which may be one that is no longer available)."""
-    rows = tables.read(config.lake.root, "item_cooccurrence", ["item_id", "neighbor_id", "score"])
-    sources = rows["item_id"].unique().to_pylist()
-    row, column = _positions(rows["item_id"], sources), _positions(rows["neighbor_id"], items)
-    kept = column >= 0
-    scores = csr_array((rows["score"].to_numpy()[kept], (row[kept], column[kept])), (len(sources), len(items)))
-    return scores, {item: row for row, item in enumerate(sources)}
-
-
-def _recent(users: pa.Table, sources: dict[str, int]) -> csr_array:
-    """Weight of each of the latest history items, [users, source items]."""
-    weighted = [
-        (RECENCY_DECAY**age, row, sources[item])
-        for row, history in enumerate(users["item_ids"].to_pylist())
-        for age, item in enumerate(reversed(history[-RECENT:]))
-        if item in sources
-    ]
-    values, row, column = np.array(weighted, float).reshape(-1, 3).T
-    return csr_array((values, (row.astype(int), column.astype(int))), (len(users), len(sources)))
-
-
-def _positions(ids: pa.Array | pa.ChunkedArray, among: list[str]) -> np.ndarray:
-    """Where each id stands in `among`, -1 where it does not."""
-    return pc.fill_null(pc.index_in(ids, pa.array(among, pa.string())), -1).to_numpy().astype(int)
+    places = pc.index_in(pa.array(items), value_set=catalog["item_id"])
+    return pc.fill_null(catalog["interactions"].take(places), 0).to_numpy().astype(float)

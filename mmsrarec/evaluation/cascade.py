@@ -27,11 +27,13 @@ Scores = dict[tuple[str, str], float | None]  # (user_id, item_id) -> p_yes
 def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Outcome:
     """Ask MMSRARec. A pair that the engine refused stands last; scoring has put it among the rejects."""
     started = time.monotonic()
-    similar = retriever.similar_users(test.users)
-    candidates = by_user(retriever.candidates(test.users, similar))
-    pairs = pairs_of(test, candidates)
+    with retriever:
+        similar = retriever.similar_users(test.users)
+        candidates = by_user(retriever.candidates(test.users, similar))
+        pairs = pairs_of(test, candidates)
+        evidence = retriever.evidence(test.users, pairs, similar)
+        stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
     stage.rows_in += len(pairs)
-    evidence = retriever.evidence(test.users, pairs, similar)
     keywords = tables.read(config.lake.root, "item_keywords")
     answers = score(config, stage, test.users, similar, pairs, evidence, keywords)
     scores = dict(zip(_keys(answers), answers["p_yes"].to_pylist(), strict=True))

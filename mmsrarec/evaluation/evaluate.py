@@ -6,37 +6,45 @@ the cascade ranks no item behind its candidates. seconds is the method's own tim
 gave before cost nothing.
 """
 
+import sys
 from functools import partial
 
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation import baselines, cascade, metrics, protocol, report
-from mmsrarec.evaluation.protocol import Outcome
+from mmsrarec.evaluation.protocol import Outcome, TestSet
 from mmsrarec.storage import runs, tables
 
 AT_K = {"hr": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
 
 
 def evaluate(config: Config, run_id: str) -> None:
-    """Publish and print the figures of this run. Raises InputError where there is nobody to test."""
+    """Publish and print the figures of this run. InputError where build_cf has not run."""
     with runs.stage(config, "evaluate", run_id) as stage:
         test = protocol.load(config)
         stage.notes |= {"users": len(test.users), "left_out": test.left_out, "catalog": len(test.items)}
         tables.replace(config.lake.root, "evaluation_candidates", protocol.candidates_table(test))
-        retriever = Retriever(config)
-        scorers = {
-            "popularity": baselines.popularity(config, test.items),
-            "cooccurrence": baselines.cooccurrence(config, test.items),
-            "sasrec": baselines.sasrec(retriever, test.items),
-        }
-        outcomes = [protocol.run(method, scorer, test) for method, scorer in scorers.items()]
-        outcomes.append(cascade.run(config, stage, retriever, test))
+        if not len(test.users):
+            print(f"evaluate: nobody to test; left out: {test.left_out or 'no test users'}", file=sys.stderr)
+            return
+        rows = figures(config, run_id, _outcomes(config, stage, test))
         stage.check_budget()
-        rows = figures(config, run_id, outcomes)
         table = tables.from_rows("evaluation", rows)
         tables.replace(config.lake.root, "evaluation", table, predicate=f"run_id = '{run_id}'")
         stage.rows_out = len(rows)
     report.show(rows)
+
+
+def _outcomes(config: Config, stage: runs.Stage, test: TestSet) -> list[Outcome]:
+    """How every method answered, the cheap ones first."""
+    retriever = Retriever(config)
+    scorers = {
+        "popularity": baselines.popularity(config, test.items),
+        "cooccurrence": baselines.cooccurrence(config, test.items),
+        "sasrec": baselines.sasrec(retriever, test.items),
+    }
+    outcomes = [protocol.run(method, scorer, test) for method, scorer in scorers.items()]
+    return [*outcomes, cascade.run(config, stage, retriever, test)]
 
 
 def figures(config: Config, run_id: str, outcomes: list[Outcome]) -> list[dict]:

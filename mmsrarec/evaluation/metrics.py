@@ -59,15 +59,14 @@ def pooled_auc(target: np.ndarray, others: np.ndarray, weights: np.ndarray) -> n
     Returns [resamples].
     """
     user, column = np.nonzero(~np.isnan(others))
-    positives = np.where(np.isnan(target), -np.inf, target)
-    _, level = np.unique(np.concatenate([positives, others[user, column]]), return_inverse=True)
-    of_target, of_other, levels = level[: len(target)], level[len(target) :], level.max() + 1
+    order = np.argsort(others[user, column])
+    scores, owner = others[user, column][order], user[order]
+    places = np.where(np.isnan(target), -np.inf, target)
+    first, last = (np.searchsorted(scores, places, side) for side in ("left", "right"))
     values = np.empty(len(weights))
     for row, weight in enumerate(weights):
-        hits = np.bincount(of_target, weight, minlength=levels)
-        false = np.bincount(of_other, weight[user], minlength=levels)
-        beaten = np.cumsum(false) - false / 2
-        values[row] = hits @ beaten / (hits.sum() * false.sum())
+        below = np.concatenate([[0], np.cumsum(weight[owner])])
+        values[row] = weight @ (below[first] + below[last]) / 2 / (weight.sum() * below[-1])
     return values
 
 
@@ -76,7 +75,7 @@ def resamples(users: int, count: int, seed: int) -> np.ndarray:
 
     Use the same resamples for every method and metric: their differences and ratios are then paired by user.
     """
-    return np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=count)
+    return np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=count).astype(float)
 
 
 def estimate(metric: Callable[[np.ndarray], np.ndarray], weights: np.ndarray) -> tuple[float, float, float]:

@@ -22,7 +22,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, protected_namespaces=())
 
 
 class Inputs(Section):
@@ -230,7 +230,7 @@ def _override(values: dict, override: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """YAML reads 2026-11-21 as a date and an unquoted column name such as 1 as a number; we mean the text."""
+    """YAML reads 2026-11-21 as a date where we mean the text; keys such as 1 become text too."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, date):

@@ -1,0 +1,111 @@
+"""The conventions of the README, executable: direction of imports, one file per heavy library, sizes."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mmsrarec"
+FILES = sorted(PACKAGE.rglob("*.py"))
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+# What a room may import of the package, beside itself.
+BASE = {"errors", "config", "schemas", "progress"}
+SERVICES = BASE | {"storage", "engines"}
+STAGES = {"preparation", "collaborative", "keywords", "recommendation"}
+MAY_IMPORT = {
+    "errors": set(),
+    "schemas": set(),
+    "config": {"errors"},
+    "progress": set(),
+    "storage": BASE,
+    "engines": BASE | {"storage"},
+    **{room: SERVICES for room in STAGES},
+    "evaluation": SERVICES | STAGES,
+    "training": SERVICES | STAGES | {"evaluation"},
+    "demo": SERVICES | STAGES,
+    "pipeline": SERVICES | {"config"},
+    "cli": SERVICES | STAGES | {"pipeline"},
+}
+# Heavy library: the only places that import it.
+HOMES = {
+    "vllm": ("engines/vllm.py",),
+    "ray": ("engines/batch.py",),
+    "pymilvus": ("collaborative/index.py",),
+    "deltalake": ("storage/tables.py",),
+    "boto3": ("storage/objects.py",),
+    "pyspark": ("storage/spark.py", "storage/jars.py", "preparation/"),
+    "delta": ("storage/spark.py", "storage/jars.py"),
+    "transformers": ("engines/template.py", "demo/"),
+    "PIL": ("storage/objects.py", "demo/"),
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_up(path: Path) -> None:
+    own = room(path)
+    if own == "__init__":
+        return
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("mmsrarec.")} - {own, "__version__"}
+    assert used <= MAY_IMPORT[own], f"{own} imports {sorted(used - MAY_IMPORT[own])}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_heavy_library_has_one_home(library: str) -> None:
+    homes = HOMES[library]
+    users = [
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if any(name == library or name.startswith(f"{library}.") for name in imports(path))
+    ]
+    assert not [user for user in users if not user.startswith(homes)]
+
+
+@pytest.mark.parametrize("path", [*FILES, *JOBS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short_and_documented(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert text.count("\n") <= 300, "a file is at most 300 lines"
+    assert ast.get_docstring(tree), "a module opens with what it does"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 70, f"{node.name} is longer than 70 lines"
+
+
+def test_every_stage_has_a_job() -> None:
+    from mmsrarec.pipeline import STAGES
+
+    assert {path.stem for path in JOBS} == set(STAGES)
+
+
+def test_the_command_line_loads_without_the_engines() -> None:
+    import subprocess
+    import sys
+
+    code = "import mmsrarec.cli, sys; print([m for m in ('torch', 'vllm', 'ray', 'pyspark') if m in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+def test_nothing_speaks_of_where_it_was_made() -> None:
+    barred = ("/" + "work/", "shared" + "/data", "pypi" + ".org", "maven" + ".org", "repo1" + ".maven")
+    for path in [*ROOT.glob("*.*"), *ROOT.glob("conf/*"), *ROOT.glob("bench/*"), *FILES, *JOBS]:
+        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".yaml"}:
+            text = path.read_text()
+            assert not [word for word in barred if word in text], path

@@ -1,0 +1,56 @@
+"""The configuration rejects nonsense with a message for the person who wrote it."""
+
+from pathlib import Path
+
+import pytest
+
+from mmsrarec.config import BUNDLED_MODEL, load
+from mmsrarec.errors import ConfigError
+
+MINIMAL = "inputs:\n  items: items.csv\n  interactions: events.csv\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_and_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    config = load(path, ["lake.root=/data/lake", "inputs.columns.user_id=customer", "run.date=2026-03-01"])
+    assert (config.lake.root, config.run.run_date) == ("/data/lake", "2026-03-01")
+    assert config.inputs.columns == {"user_id": "customer"}
+    assert config.table("histories") == "/data/lake/histories"
+    assert config.model_path == str(BUNDLED_MODEL)
+
+
+def test_the_file_holds_dates_and_numbers_as_people_write_them(tmp_path: Path) -> None:
+    config = load(write(tmp_path, MINIMAL + "  columns: {user_id: 0}\nrun:\n  date: 2026-03-01\n"))
+    assert config.run.run_date == "2026-03-01"
+    assert config.inputs.columns == {"user_id": "0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        (MINIMAL + "recomend:\n  top_k: 3\n", [], ["recomend", "recommend", "job.yaml"]),
+        (MINIMAL + "recommend:\n  topk: 3\n", [], ["recommend.topk", "recommend.top_k"]),
+        (MINIMAL, ["retrieve.similar_user=3"], ["retrieve.similar_user", "retrieve.similar_users", "--set"]),
+        (MINIMAL + "recommend:\n  top_k: many\n", [], ["recommend.top_k", "many"]),
+        (MINIMAL, ["recommend.top_k=0"], ["recommend.top_k", "greater than or equal to 1"]),
+        (MINIMAL, ["nonsense"], ["nonsense", "a.b=value"]),
+        ("inputs:\n  items: a.csv\n", [], ["inputs.interactions", "missing"]),
+        ("- a\n- b\n", [], ["expected sections"]),
+        ("a: [1\n", [], ["not valid YAML"]),
+    ],
+)
+def test_problems_are_named(tmp_path: Path, text: str, overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(write(tmp_path, text), overrides)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
+        load(tmp_path / "nowhere.yaml")

@@ -110,9 +110,9 @@ def write_text(item: Item, rng: random.Random) -> tuple[str, str]:
     return title, " ".join(part for part in rng.sample([sentence, rng.choice(ASIDES)], 2) if part)
 
 
-def write_shop(folder: Path, seed: int = 2026) -> None:
+def write_shop(folder: Path, seed: int = 2026, items: int = 400, users: int = 600) -> None:
     """Write the sample shop; about 3% of the items have no picture, 3% no text, and 2% nobody has taken yet."""
-    shop, rng = make_shop(seed), random.Random(seed)
+    shop, rng = make_shop(seed, items, users), random.Random(seed)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rows, truth = [], []
     for number, item in enumerate(shop.items):

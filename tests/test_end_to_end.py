@@ -1,0 +1,147 @@
+"""The whole job on a small shop with the real engines: once, then again with nothing changed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from mmsrarec.config import Config, load
+from mmsrarec.demo.shop import write_shop
+from mmsrarec.schemas import KEYS, TABLES
+from mmsrarec.storage import tables
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = Path(sys.executable).parent / "mmsrarec"
+WRITTEN = [name for name in TABLES if name not in ("rejects",)]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([str(PROGRAM), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop(folder, seed=7, items=60, users=80)
+    values = {
+        "inputs.items": folder / "items.parquet",
+        "inputs.interactions": folder / "interactions.parquet",
+        "inputs.images": folder / "pictures",
+        "lake.root": folder / "lake",
+        "run.date": "2026-03-01",
+        "sasrec.epochs": 3,
+        "build_cf.test_fraction": 0.3,
+        "retrieve.candidates": 12,
+    }
+    return [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def config(settings: list[str]) -> Config:
+    return load(ROOT / "conf" / "local.yaml", settings[1::2])
+
+
+@pytest.fixture(scope="module")
+def first(settings: list[str]) -> subprocess.CompletedProcess:
+    return command("run", "conf/local.yaml", *settings)
+
+
+def rows(config: Config, name: str) -> list[dict]:
+    """Rows in the order of their key, without the run that wrote them."""
+    found = tables.read(config.lake.root, name).to_pylist()
+    return sorted(({k: v for k, v in row.items() if k != "run_id"} for row in found), key=lambda r: json.dumps(r))
+
+
+def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.CompletedProcess, config: Config) -> None:
+    assert first.returncode == 0, first.stderr[-3000:]
+    ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
+    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend evaluate".split()
+    assert list(ledger) and set(ledger) == set(stages)
+    assert {row["status"] for row in ledger.values()} == {"completed"}
+    assert ledger["summarize_items"]["prompt_tokens"] > 0 and ledger["recommend"]["output_tokens"] > 0
+
+
+def test_every_item_has_keywords_or_a_reject(first: subprocess.CompletedProcess, config: Config) -> None:
+    items = set(pq.read_table(config.inputs.items)["item_id"].to_pylist())
+    done = set(tables.read(config.lake.root, "item_keywords")["item_id"].to_pylist())
+    rejected = set(tables.read(config.lake.root, "rejects")["key"].to_pylist())
+    assert items <= done | rejected and not done & rejected
+
+
+def test_every_user_has_a_full_list_of_unseen_items(first: subprocess.CompletedProcess, config: Config) -> None:
+    lists: dict[str, list[dict]] = {}
+    for row in tables.read(config.lake.root, "recommendations").to_pylist():
+        lists.setdefault(row["user_id"], []).append(row)
+    histories = tables.read(config.lake.root, "histories").to_pylist()
+    assert {row["user_id"] for row in histories} == set(lists)
+    for history in histories:
+        found = sorted(lists[history["user_id"]], key=lambda row: row["rank"])
+        items = [row["item_id"] for row in found]
+        assert [row["rank"] for row in found] == list(range(1, config.recommend.top_k + 1))
+        assert len(set(items)) == config.recommend.top_k and not set(items) & set(history["item_ids"])
+        assert all(0 <= row["p_yes"] <= 1 for row in found)
+        scores = [row["score"] for row in found]
+        assert scores == sorted(scores, reverse=True)
+        assert (found[0]["marks"] == "short_history") == (len(history["item_ids"]) < 2)
+
+
+def test_the_engine_shared_prefixes(first: subprocess.CompletedProcess, config: Config) -> None:
+    ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
+    assert json.loads(ledger["recommend"]["notes"])["prefix_cache_hit_rate"] > 0.3
+
+
+def test_three_readers_agree(first: subprocess.CompletedProcess, config: Config, spark) -> None:
+    for name in WRITTEN:
+        path = config.table(name)
+        counts = {
+            "deltalake": DeltaTable(path).to_pyarrow_table().num_rows,
+            "spark": spark.read.format("delta").load(path).count(),
+            "duckdb": duckdb.connect().from_arrow(DeltaTable(path).to_pyarrow_dataset()).count("*").fetchone()[0],
+        }
+        assert len(set(counts.values())) == 1 and counts["spark"] > 0, (name, counts)
+        assert not DeltaTable(path).protocol().reader_features, name
+        keys = tables.read(config.lake.root, name, list(KEYS[name]))
+        assert keys.group_by(keys.column_names).aggregate([]).num_rows == keys.num_rows, f"{name}: repeated key"
+
+
+def test_the_evaluation_has_every_method(first: subprocess.CompletedProcess, config: Config) -> None:
+    found = tables.read(config.lake.root, "evaluation").to_pylist()
+    assert {row["method"] for row in found} >= {"mmsrarec", "sasrec", "popularity", "item_cooccurrence"}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in found)
+
+
+def test_explain_tells_the_story(first: subprocess.CompletedProcess, config: Config, settings: list[str]) -> None:
+    user = tables.read(config.lake.root, "recommendations").slice(0, 1).to_pylist()[0]
+    told = command("explain", "conf/local.yaml", "--user", user["user_id"], *settings)
+    assert told.returncode == 0 and user["item_id"] in told.stdout
+    unknown = command("explain", "conf/local.yaml", "--user", "nobody", *settings)
+    assert unknown.returncode == 2 and "nobody" in unknown.stderr and "Traceback" not in unknown.stderr
+
+
+def test_a_second_run_asks_no_engine_and_changes_nothing(
+    first: subprocess.CompletedProcess, config: Config, settings: list[str]
+) -> None:
+    before = {name: rows(config, name) for name in WRITTEN if name not in ("runs", "evaluation")}
+    again = command("run", "conf/local.yaml", *settings)
+    assert again.returncode == 0, again.stderr[-3000:]
+    for name, known in before.items():
+        assert rows(config, name) == known, name
+    ledger = [row for row in tables.read(config.lake.root, "runs").to_pylist() if row["run_id"] in again.stderr]
+    assert len(ledger) == 7
+    assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
+
+
+def test_messages_not_traces(settings: list[str], tmp_path: Path) -> None:
+    for arguments, words in [
+        (("run", "nowhere.yaml"), "nowhere.yaml"),
+        (("run", "conf/local.yaml", "--set", "recomend.top_k=3"), "recommend"),
+        (("build_cf", "conf/local.yaml", *settings, "--set", "inputs.columns.user_id=kunde",
+          "--set", f"lake.root={tmp_path}", "--set", "inputs.interactions=nothing.csv"), "nothing.csv"),
+    ]:  # fmt: skip
+        result = command(*arguments)
+        assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr

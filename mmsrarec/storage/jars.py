@@ -1,8 +1,8 @@
-"""Set-up step: `python -m mmsrarec.storage.jars` makes the environment's Spark ready for Delta; once per environment.
+"""Set-up step: `python -m mmsrarec.storage.jars` makes the Spark of this environment ready for Delta, once.
 
-It puts Delta's two jars into pyspark's jars/ folder, so that a plain `spark-submit jobs/build_cf.py` needs neither flags
-nor the network, and makes the environment's bin/spark-submit use the environment's own Python. Spark's own Ivy fetches
-the jars. Runs again without doing anything. It starts no session: that is storage/spark.py.
+It puts the two jars of Delta into the jars/ folder of pyspark, so that a plain `spark-submit jobs/build_cf.py` needs
+neither flags nor the network, makes bin/spark-submit use the Python beside it, and has Spark log errors only. The Ivy
+that comes with Spark fetches the jars. A second run does nothing. It starts no session: that is storage/spark.py.
 """
 
 import os
@@ -18,6 +18,15 @@ from mmsrarec.errors import UserError
 
 # Everything else that delta-spark asks for comes with Spark itself, or serves catalogs that we do not use.
 EXCLUDED = ("com.*", "org.*", "javax.*", "commons-*", "io.unitycatalog", "io.airlift")
+# Before a session can set the level, Spark has written a page of warnings.
+LOGGING = """rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yy/MM/dd HH:mm:ss} %p %c{1}: %m%n%ex
+"""
 LAUNCHER_LINE = 'export PYSPARK_PYTHON="${PYSPARK_PYTHON:-$(cd "$(dirname "$0")" && pwd)/python}"'
 
 
@@ -92,10 +101,19 @@ def bind_launcher(launcher: Path) -> bool:
     return True
 
 
+def quiet(home: Path) -> None:
+    """Spark's logging, unless this installation has its own."""
+    settings = home / "conf" / "log4j2.properties"
+    if not settings.exists():
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(LOGGING)
+
+
 def main() -> int:
     try:
         home = spark_home()
         jars = install_jars(home)
+        quiet(home)
         bind_launcher(Path(sys.executable).parent / "spark-submit")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

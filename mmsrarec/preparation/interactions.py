@@ -1,0 +1,99 @@
+"""Interactions: every row gets an error or none. Cleaning and judging only; histories.py orders what is good.
+
+A timestamp may be a number (seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by magnitude), a
+date, a time, or such as text. A position in the user's history (0, 1, 2 …) passes as so many seconds.
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, NumericType, StringType, TimestampNTZType, TimestampType
+
+from mmsrarec.errors import InputError
+from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json
+
+MESSAGES = {
+    "null_user_id": "user_id is null or empty",
+    "null_item_id": "item_id is null or empty",
+    "id_too_long": f"an id has more than {MAX_ID_CHARS} characters",
+    "unknown_item": "no valid row of inputs.items has this item_id",
+    "null_timestamp": "timestamp is null or empty",
+    "bad_timestamp": "timestamp is before 1970 or neither a number, a date nor a time such as 2026-01-31T12:00:00Z",
+    "future_timestamp": "timestamp is more than a day from now",
+}
+DAY = 86_400_000_000  # microseconds
+# Seconds until the year 5138, then milliseconds, and so on; each with the factor that makes microseconds of it.
+MAGNITUDES = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
+
+
+def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
+    """user_id, item_id, timestamp (UTC microseconds), error (null where the row is good), key and row (for rejects).
+
+    `items` has the valid item_id, each once.
+    """
+    clean = rows.select(
+        columns.identifier("user_id").alias("user_id"),
+        columns.identifier("item_id").alias("item_id"),
+        microseconds(columns).alias("timestamp"),
+        has_timestamp(columns).alias("has_timestamp"),
+        row_json(rows).alias("row"),
+    )
+    known = items.select("item_id", F.lit(True).alias("known"))
+    error = _error()
+    return clean.join(known, on="item_id", how="left").select(
+        "user_id",
+        "item_id",
+        "timestamp",
+        error.alias("error"),
+        F.when(error.isNotNull(), rejects_key("user_id", "item_id")).alias("key"),
+        F.when(error.isNotNull(), F.col("row")).alias("row"),
+    )
+
+
+def rejects_key(*names: str) -> Column:
+    """user_id/item_id, cut; an absent part stays empty."""
+    return F.concat_ws("/", *(F.substring(F.coalesce(name, F.lit("")), 1, MAX_ID_CHARS) for name in names))
+
+
+def has_timestamp(columns: Columns) -> Column:
+    """False where the timestamp is null, NaN or empty."""
+    value = quoted(columns.require("timestamp"))
+    return value.isNotNull() & (F.trim(value.cast("string")) != "") & (value.cast("string") != "NaN")
+
+
+def microseconds(columns: Columns) -> Column:
+    """The timestamp in microseconds since 1970 UTC; null where it says nothing of the kind."""
+    name = columns.require("timestamp")
+    kind, value = columns.types[name], quoted(name)
+    if isinstance(kind, DateType | TimestampNTZType | TimestampType):
+        return F.unix_micros(value.cast("timestamp"))
+    if isinstance(kind, StringType):
+        text = F.trim(value)
+        return F.coalesce(_from_number(text.try_cast("decimal(38,9)")), F.unix_micros(text.try_cast("timestamp")))
+    if isinstance(kind, NumericType):
+        return _from_number(value.try_cast("decimal(38,9)"))
+    raise InputError(
+        f"{columns.source}: column {name} (timestamp) holds {kind.simpleString()}, expected a number, a date, a time, "
+        "or text that is one"
+    )
+
+
+def _from_number(value: Column) -> Column:
+    scaled = F.floor(value / F.lit(1000))
+    for bound, factor in reversed(MAGNITUDES):
+        scaled = F.when(value < F.lit(int(bound)), F.floor(value * F.lit(int(factor)))).otherwise(scaled)
+    return F.when(value >= 0, scaled).try_cast("bigint")
+
+
+def _error() -> Column:
+    """The first thing that is wrong with a row, in the order of MESSAGES."""
+    tomorrow = F.unix_micros(F.current_timestamp()) + F.lit(DAY)
+    longest = F.greatest(F.length("user_id"), F.length("item_id"))
+    return (
+        F.when(F.col("user_id").isNull(), "null_user_id")
+        .when(F.col("item_id").isNull(), "null_item_id")
+        .when(longest > MAX_ID_CHARS, "id_too_long")
+        .when(F.col("known").isNull(), "unknown_item")
+        .when(~F.col("has_timestamp"), "null_timestamp")
+        .when(F.col("timestamp").isNull() | (F.col("timestamp") < 0), "bad_timestamp")
+        .when(F.col("timestamp") > tomorrow, "future_timestamp")
+    )

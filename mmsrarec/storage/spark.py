@@ -1,0 +1,162 @@
+"""Spark with Delta: the session, reading what users bring, writing our tables.
+
+The Arrow side is storage/tables.py; both write the same plain protocol. What the rows mean is preparation/'s business.
+"""
+
+import getpass
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
+
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError, UserError
+from mmsrarec.schemas import TABLES
+from mmsrarec.storage.tables import PROPERTIES
+
+# What every session needs, however it was started.
+SETTINGS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    # pandas writes nanoseconds by default, for which Spark has no type; as integers they are plain timestamps.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # A Delta log of ours has a few files: the default of 50 tasks to read one costs seconds per commit.
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+# Its one use of pandas here is to ask for the version.
+warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+UNREADABLE = (
+    "CANNOT_READ",
+    "FAILED_READ",
+    "UNABLE_TO_INFER",
+    "DELTA_",
+    "COLUMN_ALREADY_EXISTS",
+    "MALFORMED",
+    "PARQUET",
+)
+
+
+def session(config: Config) -> SparkSession:
+    """The running session, or a new one.
+
+    Under spark-submit its own --master, memory and the like hold; without it `config.spark` says them.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName("mmsrarec")
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
+    settings = {
+        **SETTINGS,
+        "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
+        "spark.sql.warehouse.dir": os.path.join(tempfile.gettempdir(), f"spark-warehouse-{getpass.getuser()}"),
+        **config.spark.conf,
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+    except (PySparkException, Py4JError, OSError) as error:
+        raise UserError(f"Spark does not start (a JDK 17 or later must be on PATH): {_first_line(error)}") from error
+    # What fails in a task comes up as an exception; Spark would print its trace as well.
+    spark.sparkContext.setLogLevel("OFF")
+    return spark
+
+
+def read_input(spark: SparkSession, path: str, setting: str) -> DataFrame:
+    """A Delta table, a Parquet file or folder, or CSV (tab-separated where it ends in .tsv; every column a string).
+
+    Raises InputError, naming `setting`, where there is nothing that can be read.
+    """
+    address = path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
+    with readable(f"{setting}={path}"):
+        suffix = _kind(spark, address, f"{setting}={path}")
+        if suffix == "delta":
+            return spark.read.format("delta").load(address)
+        if suffix == ".parquet":
+            return spark.read.parquet(address)
+        options = {"header": True, "multiLine": True, "quote": '"', "escape": '"', "sep": DELIMITERS[suffix]}
+        return spark.read.options(**options).csv(address)
+
+
+def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
+    """One of our tables; an empty one with its schema where it does not exist yet."""
+    address = config.table(name)
+    if not DeltaTable.isDeltaTable(spark, address):
+        return spark.createDataFrame([], table_schema(name))
+    return spark.read.format("delta").load(address)
+
+
+def write_table(rows: DataFrame, config: Config, name: str, mode: str = "overwrite") -> None:
+    """One commit that replaces the table (or appends to it), with exactly the columns and types of schemas.TABLES."""
+    columns = [F.col(field.name).cast(field.dataType).alias(field.name) for field in table_schema(name)]
+    writer = rows.select(*columns).write.format("delta").mode(mode).options(**PROPERTIES)
+    if mode == "overwrite":
+        writer = writer.option("overwriteSchema", "true")
+    writer.save(config.table(name))
+
+
+def table_schema(name: str) -> StructType:
+    """The Spark schema of a table of ours."""
+    return from_arrow_schema(TABLES[name], prefer_timestamp_ntz=False)
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """Turn Spark's errors about broken files, which may come as late as the first action, into an InputError."""
+    try:
+        yield
+    except PySparkException as error:
+        condition = error.getCondition() or ""
+        if not any(condition.startswith(prefix) for prefix in UNREADABLE):
+            raise
+        raise InputError(f"{source}: cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:500]
+
+
+def _kind(spark: SparkSession, address: str, source: str) -> str:
+    """`delta`, `.parquet`, `.csv` or `.tsv`, by name and by what a folder holds."""
+    if DeltaTable.isDeltaTable(spark, address):
+        return "delta"
+    names = _files(spark, address)
+    if names is None:
+        raise InputError(f"{source}: no such file or folder (relative paths start at {os.getcwd()})")
+    if not names:
+        raise InputError(f"{source}: the folder is empty")
+    for suffix in (".parquet", *DELIMITERS):
+        if any(name.lower().endswith((suffix, f"{suffix}.gz", f"{suffix}.zst")) for name in names):
+            return suffix
+    raise InputError(
+        f"{source}: expected a Delta table, Parquet (.parquet) or CSV (.csv, .tsv), found {json.dumps(names[:3])}"
+    )
+
+
+def _files(spark: SparkSession, address: str) -> list[str] | None:
+    """Names of the files at or under an address, on any file system that Spark knows; None where nothing is there."""
+    path = spark._jvm.org.apache.hadoop.fs.Path(address)
+    system = path.getFileSystem(spark._jsc.hadoopConfiguration())
+    if not system.exists(path):
+        return None
+    names, found = [], system.listFiles(path, True)
+    while found.hasNext() and len(names) < 1000:
+        name = found.next().getPath().getName()
+        if not name.startswith(("_", ".")):
+            names.append(name)
+    return names

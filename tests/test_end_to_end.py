@@ -73,6 +73,21 @@ def test_every_item_has_keywords_or_a_reject(first: subprocess.CompletedProcess,
     assert items <= done | rejected and not done & rejected
 
 
+def test_keywords_say_what_the_picture_shows_and_the_text_says(
+    first: subprocess.CompletedProcess, config: Config
+) -> None:
+    truth = {row["item_id"]: row for row in json.loads(Path(config.inputs.items).with_name("truth.json").read_text())}
+    scores: dict[str, list[float]] = {"image": [], "text": []}
+    for row in tables.read(config.lake.root, "item_keywords").to_pylist():
+        item = truth[row["item_id"]]
+        for kind, shown in (("image", row["image_ok"]), ("text", item["has_text"])):
+            found = row[f"{kind}_keywords"]
+            if shown:
+                scores[kind].append(2 * len(set(item[kind]) & set(found)) / (len(item[kind]) + len(found)))
+    for kind, values in scores.items():
+        assert sum(values) / len(values) >= 0.9, kind
+
+
 def test_every_user_has_a_full_list_of_unseen_items(first: subprocess.CompletedProcess, config: Config) -> None:
     lists: dict[str, list[dict]] = {}
     for row in tables.read(config.lake.root, "recommendations").to_pylist():

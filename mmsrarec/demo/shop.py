@@ -128,7 +128,8 @@ def write_shop(folder: Path, seed: int = 2026, items: int = 400, users: int = 60
                 "image": None if 0.03 <= fate < 0.06 else picture,
             }
         )
-        truth.append({"item_id": name, "image": item.image_keywords, "text": item.text_keywords})
+        known = {"image": item.image_keywords, "text": item.text_keywords, "has_text": fate >= 0.03}
+        truth.append({"item_id": name, **known})
     new = set(rng.sample(range(len(rows)), len(rows) // 50))
     interactions = [
         {"user_id": f"user-{user:04d}", "item_id": rows[item]["item_id"], "timestamp": 1_760_000_000 + 3600 * step + user}

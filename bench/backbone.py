@@ -40,8 +40,8 @@ def keyword_f1(out: Path, items: int) -> dict[str, float]:
     shop, lake = out / "unseen_shop", out / "unseen_lake"
     shutil.rmtree(lake, ignore_errors=True)
     write_shop(shop, seed=31, items=items, users=100)
-    inputs = [f"inputs.{key}={shop / name}" for key, name in
-              (("items", "items.parquet"), ("interactions", "interactions.parquet"), ("images", "pictures"))]  # fmt: skip
+    names = {"items": "items.parquet", "interactions": "interactions.parquet", "images": "pictures"}
+    inputs = [f"inputs.{key}={shop / name}" for key, name in names.items()]
     for stage in ("build_cf", "summarize_items"):
         mmsrarec(stage, *inputs, f"lake.root={lake}")
     truth = {row["item_id"]: row for row in json.loads((shop / "truth.json").read_text())}

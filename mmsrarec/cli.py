@@ -1,8 +1,8 @@
 """The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec explain CONFIG --user ID`; and `job`, the
 whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages' work.
 
-Exit status: 0 done, 2 a problem of the user's data or settings (told in words), 1 an unexpected error (the trace goes to
-a file that is named), 130 interrupted.
+Exit status: 0 done, 2 a problem of the user's data or settings (told in words), 1 an unexpected error (the trace goes
+to a file that is named), 130 interrupted.
 """
 
 import argparse

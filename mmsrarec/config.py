@@ -162,7 +162,9 @@ class Config(Section):
     """Everything a run needs to know."""
 
     inputs: Inputs
-    model: str = Field("bundled", description="folder or hub name of an MLLM that vLLM serves; bundled = the demo's own")
+    model: str = Field(
+        "bundled", description="folder or hub name of an MLLM that vLLM serves; bundled = the demo's own"
+    )
     dataset: str = Field("shop", description="name of the data set in the evaluation table")
     lake: Lake = Lake()
     run: Run = Run()

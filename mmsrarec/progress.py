@@ -1,7 +1,7 @@
 """Progress of long work: stage, done/total, rate, time left. One live line on a terminal, plain lines in a log file.
 
-    with Progress("recommend", total=610, unit="users") as progress:
-        progress.advance(32)
+with Progress("recommend", total=610, unit="users") as progress:
+    progress.advance(32)
 """
 
 import sys

@@ -20,7 +20,38 @@ COLORS = {
     "black": (35, 35, 38),
 }
 PATTERNS = ("plain", "striped", "dotted", "checked", "ringed")
-OBJECTS = ("mug", "lamp", "bag", "chair", "clock", "vase", "bottle", "hat", "shirt", "box")
+# Parts of an object in the unit square: kind, x and y of its points, and 0 where the part is cut out.
+SILHOUETTES: dict[str, list[tuple]] = {
+    "mug": [("rectangle", (0.1, 0.15, 0.7, 0.9)), ("ring", (0.5, 0.3, 0.98, 0.75))],
+    "lamp": [
+        ("polygon", (0.3, 0.05, 0.7, 0.05, 0.95, 0.5, 0.05, 0.5)),
+        ("rectangle", (0.45, 0.5, 0.55, 0.85)),
+        ("rectangle", (0.25, 0.85, 0.75, 0.95)),
+    ],
+    "bag": [("polygon", (0.15, 0.4, 0.85, 0.4, 1.0, 0.97, 0.0, 0.97)), ("arch", (0.28, 0.05, 0.72, 0.75))],
+    "chair": [
+        ("rectangle", (0.15, 0.03, 0.3, 0.97)),
+        ("rectangle", (0.15, 0.5, 0.85, 0.64)),
+        ("rectangle", (0.7, 0.5, 0.85, 0.97)),
+    ],
+    "clock": [
+        ("ellipse", (0.03, 0.03, 0.97, 0.97)),
+        ("rectangle", (0.46, 0.18, 0.54, 0.5), 0),
+        ("rectangle", (0.46, 0.46, 0.76, 0.54), 0),
+    ],
+    "vase": [
+        ("polygon", (0.35, 0.03, 0.65, 0.03, 0.58, 0.25, 0.9, 0.6, 0.68, 0.97, 0.32, 0.97, 0.1, 0.6, 0.42, 0.25)),
+    ],
+    "bottle": [("rectangle", (0.42, 0.02, 0.58, 0.3)), ("rounded", (0.27, 0.28, 0.73, 0.98))],
+    "hat": [("ellipse", (0.0, 0.62, 1.0, 0.9)), ("rectangle", (0.25, 0.2, 0.75, 0.75))],
+    "shirt": [
+        ("polygon", (0.3, 0.08, 0.7, 0.08, 1.0, 0.35, 0.87, 0.5, 0.74, 0.4, 0.74, 0.95, 0.26, 0.95, 0.26, 0.4)),
+        ("polygon", (0.3, 0.08, 0.26, 0.4, 0.13, 0.5, 0.0, 0.35)),
+    ],
+    "box": [("rectangle", (0.03, 0.15, 0.97, 0.9))],
+}
+OBJECTS = tuple(SILHOUETTES)
+LINE = {"ring": 0.09, "arch": 0.08}  # width of a drawn line
 
 
 def draw(color: str, pattern: str, object_name: str, rng: random.Random, size: int = 224) -> Image.Image:
@@ -62,42 +93,19 @@ def _fabric(color: tuple[int, ...], pattern: str, size: int, rng: random.Random)
 
 
 def _silhouette(pen: ImageDraw.ImageDraw, name: str, at) -> None:
-    """Draw the object into the unit square; `at` maps unit coordinates to pixels."""
-
-    def box(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
-        return (*at(x0, y0), *at(x1, y1))
-
-    def polygon(*points: tuple[float, float]) -> None:
-        pen.polygon([at(*point) for point in points], fill=255)
-
-    if name == "mug":
-        pen.rectangle(box(0.1, 0.15, 0.7, 0.9), fill=255)
-        pen.ellipse(box(0.5, 0.3, 0.98, 0.75), outline=255, width=max(4, int(at(0.09, 0)[0] - at(0, 0)[0])))
-    elif name == "lamp":
-        polygon((0.3, 0.05), (0.7, 0.05), (0.95, 0.5), (0.05, 0.5))
-        pen.rectangle(box(0.45, 0.5, 0.55, 0.85), fill=255)
-        pen.rectangle(box(0.25, 0.85, 0.75, 0.95), fill=255)
-    elif name == "bag":
-        polygon((0.15, 0.4), (0.85, 0.4), (1.0, 0.97), (0.0, 0.97))
-        pen.arc(box(0.28, 0.05, 0.72, 0.75), 180, 360, fill=255, width=max(4, int(at(0.08, 0)[0] - at(0, 0)[0])))
-    elif name == "chair":
-        pen.rectangle(box(0.15, 0.03, 0.3, 0.97), fill=255)
-        pen.rectangle(box(0.15, 0.5, 0.85, 0.64), fill=255)
-        pen.rectangle(box(0.7, 0.5, 0.85, 0.97), fill=255)
-    elif name == "clock":
-        pen.ellipse(box(0.03, 0.03, 0.97, 0.97), fill=255)
-        pen.rectangle(box(0.46, 0.18, 0.54, 0.5), fill=0)
-        pen.rectangle(box(0.46, 0.46, 0.76, 0.54), fill=0)
-    elif name == "vase":
-        polygon((0.35, 0.03), (0.65, 0.03), (0.58, 0.25), (0.9, 0.6), (0.68, 0.97), (0.32, 0.97), (0.1, 0.6), (0.42, 0.25))
-    elif name == "bottle":
-        pen.rectangle(box(0.42, 0.02, 0.58, 0.3), fill=255)
-        pen.rounded_rectangle(box(0.27, 0.28, 0.73, 0.98), radius=8, fill=255)
-    elif name == "hat":
-        pen.ellipse(box(0.0, 0.62, 1.0, 0.9), fill=255)
-        pen.rectangle(box(0.25, 0.2, 0.75, 0.75), fill=255)
-    elif name == "shirt":
-        polygon((0.3, 0.08), (0.7, 0.08), (1.0, 0.35), (0.87, 0.5), (0.74, 0.4), (0.74, 0.95), (0.26, 0.95), (0.26, 0.4))
-        polygon((0.3, 0.08), (0.26, 0.4), (0.13, 0.5), (0.0, 0.35))
-    elif name == "box":
-        pen.rectangle(box(0.03, 0.15, 0.97, 0.9), fill=255)
+    """Draw the object's parts; `at` maps coordinates of the unit square to pixels."""
+    for kind, numbers, *rest in SILHOUETTES[name]:
+        points = [at(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        fill, width = (rest or [255])[0], max(4, int(at(LINE[kind], 0)[0] - at(0, 0)[0])) if kind in LINE else 0
+        if kind == "polygon":
+            pen.polygon(points, fill=fill)
+        elif kind == "rectangle":
+            pen.rectangle((*points[0], *points[1]), fill=fill)
+        elif kind == "rounded":
+            pen.rounded_rectangle((*points[0], *points[1]), radius=8, fill=fill)
+        elif kind == "ellipse":
+            pen.ellipse((*points[0], *points[1]), fill=fill)
+        elif kind == "ring":
+            pen.ellipse((*points[0], *points[1]), outline=fill, width=width)
+        elif kind == "arch":
+            pen.arc((*points[0], *points[1]), 180, 360, fill=fill, width=width)

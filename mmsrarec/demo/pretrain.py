@@ -4,9 +4,8 @@
 
 One step takes three lessons (worlds.py): keywords of pictures, keywords of texts, and yes/no about the candidates of
 users. The candidates of a user are packed behind one shared prefix: each sees the user and itself, at the positions it
-has in the engine, so a lesson costs little more than its longest part. Nothing outside this package is read but the
-word list of wordfreq. `--resume` goes on from the last saved state. Needs the extra `pretrain`; about an hour and a half
-on 2 cores.
+has in the engine. Nothing outside this package is read but the word list of wordfreq. `--resume` goes on from the last
+saved state. Needs the extra `pretrain`; about an hour on 2 cores.
 """
 
 import argparse
@@ -126,12 +125,7 @@ class Lessons:
                 yield lesson
 
 
-def picture_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    labels = batch.pop("labels")
-    return _loss(model, model.model(**batch, use_cache=False).last_hidden_state[:, :-1], labels[:, 1:])
-
-
-def text_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def keywords_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     labels = batch.pop("labels")
     return _loss(model, model.model(**batch, use_cache=False).last_hidden_state[:, :-1], labels[:, 1:])
 
@@ -210,8 +204,12 @@ def train(arguments: argparse.Namespace) -> None:
     for step in range(first, arguments.steps):
         _set_rate(optimizer, step, arguments)
         losses = []
-        tasks = ((picture_loss, lessons.pictures), (text_loss, lessons.texts), (judgement_loss, lessons.judgements))
-        for number, (loss, batch) in enumerate(tasks):
+        tasks = (
+            (keywords_loss, lessons.pictures),
+            (keywords_loss, lessons.texts),
+            (judgement_loss, lessons.judgements),
+        )
+        for loss, batch in tasks:
             with torch.autocast("cpu", torch.bfloat16, enabled=arguments.autocast):
                 value = loss(model, batch())
             value.backward()
@@ -258,7 +256,9 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=20, help="steps between progress lines")
     parser.add_argument("--save-every", type=int, default=250, help="steps between saved states")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--autocast", action="store_true", help="bfloat16 products; faster where the processor has them")
+    parser.add_argument(
+        "--autocast", action="store_true", help="bfloat16 products; faster where the processor has them"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     train(arguments)

@@ -132,7 +132,11 @@ def write_shop(folder: Path, seed: int = 2026, items: int = 400, users: int = 60
         truth.append({"item_id": name, **known})
     new = set(rng.sample(range(len(rows)), len(rows) // 50))
     interactions = [
-        {"user_id": f"user-{user:04d}", "item_id": rows[item]["item_id"], "timestamp": 1_760_000_000 + 3600 * step + user}
+        {
+            "user_id": f"user-{user:04d}",
+            "item_id": rows[item]["item_id"],
+            "timestamp": 1_760_000_000 + 3600 * step + user,
+        }
         for user, journey in enumerate(shop.journeys)
         for step, item in enumerate(item for item in journey if item not in new)
     ]

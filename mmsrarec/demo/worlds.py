@@ -54,7 +54,9 @@ def free_text(rng: random.Random, np_rng: np.random.Generator) -> tuple[str, lis
     categories = rng.sample(CONTENT, rng.randint(0, 3))
     separator = rng.choice(["|", ", ", " / "])
     category = separator.join(word.capitalize() for word in categories)
-    rare = sorted({word for word in words if word not in COMMON and len(word) > 3}, key=lambda w: word_frequency(w, "en"))
+    rare = sorted(
+        {word for word in words if word not in COMMON and len(word) > 3}, key=lambda w: word_frequency(w, "en")
+    )
     kept = set(rare[:4])
     keywords = list(dict.fromkeys([*categories, *(word for word in words if word in kept)]))
     body = " ".join(words).capitalize() + "."
@@ -99,7 +101,9 @@ def _judgement(shop: Shop, view: "_Collaborative", user: int, rng: random.Random
     asked = [target, *negatives]
     rng.shuffle(asked)
     with_levels = rng.random() > 0.12
-    lines = [candidate_text(keywords(i), view.levels(history, nearest, scores, i) if with_levels else None) for i in asked]
+    lines = [
+        candidate_text(keywords(i), view.levels(history, nearest, scores, i) if with_levels else None) for i in asked
+    ]
     user_part = user_text([keywords(i) for i in history[-n:]], [keywords(i) for i in shown])
     return Judgement(user_part, lines, [item == target for item in asked])
 

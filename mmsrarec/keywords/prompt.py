@@ -42,7 +42,9 @@ def clean_text(text: str | None, special_tokens: tuple[str, ...], max_chars: int
     if not text:
         return ""
     text = unicodedata.normalize("NFKC", text[: 8 * max_chars])
-    text = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
+    text = " ".join(text.split())
     barred = re.compile("|".join([_DELIMITER, *(re.escape(t) for t in special_tokens if t)]), re.IGNORECASE)
     before = None
     while before != text:

@@ -1,7 +1,8 @@
 """The pointwise prompt: would this user take this candidate? The user comes first and the candidate last.
 
-All candidates of a user share everything up to the candidate, the question too, so the engine computes the user once (its prefix cache)
-and a candidate costs only its own few tokens. Keywords come from parse_keywords, so they hold no delimiter.
+All candidates of a user share everything up to the candidate, the question too, so the engine computes the user once
+(its prefix cache) and a candidate costs only its own few tokens. Keywords come from parse_keywords, so they hold no
+delimiter.
 """
 
 PROMPT_VERSION = "pointwise-1"

@@ -65,41 +65,49 @@ class Item:
 
 @dataclass(frozen=True)
 class Shop:
-    """items[i] is item i; journeys[u] are the indices of what user u took, in order."""
+    """items[i] is item i; journeys[u] are the indices of what user u took, in order; pull[u] [items] is how much each
+    item attracted user u at the last step, without noise: the sum of the weights of what fits."""
 
     items: list[Item]
     journeys: list[list[int]]
+    pull: list[np.ndarray]
+
+
+WEIGHTS = {"color": 4.5, "occasion": 4.5, "pattern": 2.5, "material": 2.5}
+SIZES = (6, 4, 8, 6, 6, 6)  # values of each attribute that a shop has
+PHASES = 5  # of a group's journey, which is a circle
+ADVANCE = 0.25  # chance to go on to the next phase after a step
 
 
 def make_shop(seed: int, items: int = 400, users: int = 600, groups: int = 8) -> Shop:
     """Items with attributes at random, users who walk through their group's journey."""
     rng = np.random.default_rng(seed)
-    colors, patterns = tuple(COLORS), PATTERNS
-    lists = (colors, patterns, OBJECTS, STYLES, MATERIALS, OCCASIONS)
+    lists = tuple(
+        tuple(rng.permutation(values)[:size].tolist())
+        for values, size in zip((tuple(COLORS), PATTERNS, OBJECTS, STYLES, MATERIALS, OCCASIONS), SIZES, strict=True)
+    )
     codes = np.stack([rng.integers(0, len(values), items) for values in lists], axis=1)
-    color_steps = rng.integers(0, len(colors), (groups, 5))
-    occasion_steps = rng.integers(0, len(OCCASIONS), (groups, 5))
+    colors, occasions = (rng.integers(0, len(lists[place]), (groups, PHASES)) for place in (0, 5))
     appeal = 0.5 * rng.gumbel(size=items)
-    journeys = []
+    journeys, pulls = [], []
     for _ in range(users):
-        group, phase = rng.integers(groups), rng.integers(2)
-        pattern, material = rng.integers(len(patterns)), rng.integers(len(MATERIALS))
-        length = int(np.clip(1 + rng.geometric(0.14), 1, 18))
+        group, phase = rng.integers(groups), rng.integers(PHASES)
+        pattern, material = rng.integers(len(lists[1])), rng.integers(len(lists[4]))
         taken: list[int] = []
-        for _ in range(length):
-            utility = (
-                appeal
-                + 2.6 * (codes[:, 0] == color_steps[group, phase % 5])
-                + 2.6 * (codes[:, 5] == occasion_steps[group, phase % 5])
-                + 1.7 * (codes[:, 1] == pattern)
-                + 1.7 * (codes[:, 4] == material)
-                + rng.gumbel(size=items)
+        for _ in range(int(np.clip(rng.geometric(0.16), 1, 16))):
+            pull = (
+                WEIGHTS["color"] * (codes[:, 0] == colors[group, phase])
+                + WEIGHTS["occasion"] * (codes[:, 5] == occasions[group, phase])
+                + WEIGHTS["pattern"] * (codes[:, 1] == pattern)
+                + WEIGHTS["material"] * (codes[:, 4] == material)
             )
+            utility = pull + appeal + rng.gumbel(size=items)
             utility[taken] = -np.inf
             taken.append(int(np.argmax(utility)))
-            phase += rng.random() < 0.35
+            phase = (phase + (rng.random() < ADVANCE)) % PHASES
         journeys.append(taken)
-    return Shop([Item(*(values[c] for values, c in zip(lists, row, strict=True))) for row in codes], journeys)
+        pulls.append(pull)
+    return Shop([Item(*(values[c] for values, c in zip(lists, row, strict=True))) for row in codes], journeys, pulls)
 
 
 def write_text(item: Item, rng: random.Random) -> tuple[str, str]:

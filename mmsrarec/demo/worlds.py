@@ -22,16 +22,19 @@ WORDS = [word for word in top_n_list("en", 20_000) if word.isalpha() and len(wor
 FREQUENCIES = np.array([word_frequency(word, "en") for word in WORDS])
 COMMON = set(WORDS[:150])
 CONTENT = [word for word in WORDS[150:] if len(word) > 3]
+MIDDLE = 8.0  # pull at which a candidate fits with probability one half
 SAMPLE_SEED_LIMIT = 100_000  # lesson shops have seeds from here up, the sample shop has one below
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One user with candidates, as the pointwise prompt shows them; taken[i] says whether candidate i came next."""
+    """One user with candidates, as the pointwise prompt shows them. fits[i] in (0, 1) is how well candidate i suits the
+    user's next step in truth, which only the maker of the shop knows; taken is the place of what came next."""
 
     user: str
     candidates: list[str]
-    taken: list[bool]
+    fits: list[float]
+    taken: int
 
 
 def random_item(rng: random.Random) -> Item:
@@ -97,15 +100,18 @@ def _judgement(shop: Shop, view: "_Collaborative", user: int, rng: random.Random
     pool = [item for item in view.pool(scores, nearest) if item not in seen and item != target]
     others = [item for item in rng.sample(range(len(shop.items)), candidates) if item not in seen and item != target]
     hard = pool[: 3 * candidates]
-    negatives = list(dict.fromkeys([*rng.sample(hard, min(len(hard), candidates * 2 // 3)), *others]))[: candidates - 1]
-    asked = [target, *negatives]
+    pull = shop.pull[user]
+    best = [int(item) for item in np.argsort(-pull, kind="stable")[:12] if item not in seen and item != target]
+    chosen = [*rng.sample(hard, min(len(hard), 3)), *rng.sample(best, min(len(best), 2)), *others]
+    asked = [target, *list(dict.fromkeys(chosen))[: candidates - 1]]
     rng.shuffle(asked)
     with_levels = rng.random() > 0.12
     lines = [
         candidate_text(keywords(i), view.levels(history, nearest, scores, i) if with_levels else None) for i in asked
     ]
     user_part = user_text([keywords(i) for i in history[-n:]], [keywords(i) for i in shown])
-    return Judgement(user_part, lines, [item == target for item in asked])
+    fits = [float(1 / (1 + np.exp(MIDDLE - pull[item]))) for item in asked]
+    return Judgement(user_part, lines, fits, asked.index(target))
 
 
 def _reworded(shop: Shop, rng: random.Random) -> Shop:
@@ -113,7 +119,8 @@ def _reworded(shop: Shop, rng: random.Random) -> Shop:
     fields = ("color", "pattern", "object", "style", "material", "occasion")
     values = sorted({getattr(item, field) for item in shop.items for field in fields})
     words = dict(zip(values, rng.sample(CONTENT[:4000], len(values)), strict=True))
-    return Shop([Item(*(words[getattr(item, field)] for field in fields)) for item in shop.items], shop.journeys)
+    items = [Item(*(words[getattr(item, field)] for field in fields)) for item in shop.items]
+    return Shop(items, shop.journeys, shop.pull)
 
 
 class _Collaborative:

@@ -81,15 +81,12 @@ def template():
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_adds_no_control_token(template, attack):
     """Counted by the model's own tokenizer, against the same prompt around harmless text."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED_MODEL)
-    special = set(tokenizer.convert_tokens_to_ids(list(template.special_tokens)))
+    special = {template.tokenizer.convert_tokens_to_ids(token) for token in template.special_tokens}
 
     def control_tokens(text: str) -> list[int]:
         rendered = template.render(prompt.text_messages(clean_text(text, template.special_tokens, 1000)))
         assert rendered.count("<item>") == rendered.count("</item>") == 2  # one pair in the system message
-        return [token for token in tokenizer(rendered).input_ids if token in special]
+        return [token for token in template.tokenizer(rendered).input_ids if token in special]
 
     assert control_tokens(attack) == control_tokens("a harmless mug")
     assert len(control_tokens(attack)) >= 5

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
+from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Group, Request
 from mmsrarec.errors import InputError
@@ -44,7 +45,7 @@ def summarize_items(config: Config, run_id: str) -> None:
     with runs.stage(config, "summarize_items", run_id) as stage:
         if not tables.exists(config.lake.root, "catalog"):
             raise InputError(f"{config.table('catalog')}: no such table; run build_cf first")
-        template = Template(config.model_path)
+        template = Template(config.model_path, config.engine.trust_remote_code)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
         plans: list[Plan] = []
         answers = batch.answer(config, stage, _groups(config, stage, template, plans))
@@ -64,17 +65,31 @@ def requests(
         ask_image = Request(rendered, "text", options.max_tokens, image, image_hash)
     cleaned = prompt.clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
     if cleaned:
-        ask_text = Request(template.render(prompt.text_messages(cleaned)), "text", options.max_tokens)
+        rendered = _fitted(cleaned, template, config.engine.max_model_len - options.max_tokens)
+        ask_text = Request(rendered, "text", options.max_tokens)
     return ask_image, ask_text
+
+
+def _fitted(text: str, template: Template, room: int) -> str:
+    """The text's prompt, the text cut until it has at most `room` tokens (some scripts take several a character)."""
+    while True:
+        rendered = template.render(prompt.text_messages(text))
+        if not text or len(rendered.encode()) <= room:  # a token is a byte or more
+            return rendered
+        excess = len(template.tokenizer(rendered)["input_ids"]) - room
+        if excess <= 0:
+            return rendered
+        text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
 
 
 def _groups(config: Config, stage: runs.Stage, template: Template, plans: list[Plan]) -> Iterator[Group]:
     """Read and hash the catalog; a plan per item that can be asked about, rejects for the others."""
+    pictures = Pictures(config) if config.summarize_items.use_images else None
     total = tables.count(config.lake.root, "catalog")
     with Progress("summarize_items", total, "items read") as progress:
         for read in tables.stream(config.lake.root, "catalog", ["item_id", "text", "image"], READ_ROWS):
             rows = read.to_pylist()
-            for row, (image_hash, why) in zip(rows, _hashes(config, rows), strict=True):
+            for row, (image_hash, why) in zip(rows, _hashes(pictures, rows), strict=True):
                 stage.rows_in += 1
                 image, text = requests(config, template, row["text"], row["image"], image_hash)
                 if image or text:
@@ -88,30 +103,30 @@ def _groups(config: Config, stage: runs.Stage, template: Template, plans: list[P
     stage.check_budget()
 
 
-def _hashes(config: Config, rows: list[dict]) -> Iterator[tuple[str | None, str | None]]:
-    if not config.summarize_items.use_images:
+def _hashes(pictures: Pictures | None, rows: list[dict]) -> Iterator[tuple[str | None, str | None]]:
+    if pictures is None:
         return iter([(None, "switched_off")] * len(rows))
-    return Pictures(config).hashes(row["image"] for row in rows)
+    return pictures.hashes(row["image"] for row in rows)
 
 
-def _rows(config: Config, stage: runs.Stage, plans: list[Plan], answers: "batch.Answers") -> list[dict]:
+def _rows(config: Config, stage: runs.Stage, plans: list[Plan], answers: Answers) -> list[dict]:
     """Rows of item_keywords in the order of `plans`."""
     rows, counts, notes = [], Counter(), Counter()
     for plan in plans:
         image, text = answers.get(plan.image_key), answers.get(plan.text_key)
         row = _row(config, plan, image, text)
         if row is None:
-            message = f"the engine answered nothing: {(image or text).error}"
+            errors = [answer.error for answer in (image, text) if answer and answer.error]
+            message = f"the engine answered nothing: {'; '.join(errors) or 'no answer came back'}"
             stage.reject(plan.item_id, "engine_error", message, {"item_id": plan.item_id})
             continue
-        rows.append(
-            row | dict(zip(("model", "prompt_version"), stage.versions.values(), strict=True), run_id=stage.run_id)
-        )
+        row |= {"model": stage.versions["model"], "prompt_version": prompt.PROMPT_VERSION, "run_id": stage.run_id}
+        rows.append(row)
         notes[row["image_note"]] += 1
         counts["without_keywords"] += not row["keywords"]
         counts["text_only"] += not row["image_ok"]
         counts["image_only"] += plan.text_key is None
-        counts["text_errors"] += bool(text and text.error)
+        counts["text_errors"] += plan.text_key is not None and not (text and text.text is not None)
     stage.notes |= counts | {"pictures": {why: count for why, count in notes.items() if why}}
     return rows
 
@@ -129,7 +144,7 @@ def _row(config: Config, plan: Plan, image: Answer | None, text: Answer | None) 
         "text_keywords": text_keywords,
         "keywords": list(dict.fromkeys(image_keywords + text_keywords)),
         "image_ok": bool(image and not image.error),
-        "image_note": "engine_error" if image and image.error else plan.image_note,
+        "image_note": "engine_error" if plan.image_key and (not image or image.error) else plan.image_note,
     }
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
+from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.errors import InputError
 from mmsrarec.progress import Progress
@@ -50,7 +51,7 @@ def recommend(config: Config, run_id: str) -> None:
     """Write the recommendations of run.date: for every user of `histories` its best top_k available unseen items."""
     with runs.stage(config, "recommend", run_id) as stage:
         _require(config)
-        template = Template(config.model_path)
+        template = Template(config.model_path, config.engine.trust_remote_code)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
         night = _night(config, stage)
         scorer = Scorer(config, stage, template, pictures(config))
@@ -109,7 +110,7 @@ def _known(config: Config, night: Night, span: list[tuple]) -> Known:
     )
 
 
-def _lists(config: Config, scorer: Scorer, night: Night, answers: "batch.Answers") -> Iterator[tuple[list, pa.Table]]:
+def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> Iterator[tuple[list, pa.Table]]:
     """Per range of users its filter and its lists, ascending by user_id and rank."""
     with Progress("recommend", tables.count(config.lake.root, "histories"), "users listed") as progress:
         for span in _spans(config):

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
+from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group, Request
 from mmsrarec.recommendation import prompt
@@ -38,7 +39,7 @@ def score(
     users (user_id, item_ids in time order), similar and evidence as the tables of those names, pairs (user_id,
     item_id), keywords (item_id, keywords). One engine start at most; what was answered before is not asked again.
     """
-    scorer = Scorer(config, stage, Template(config.model_path), pictures(config))
+    scorer = Scorer(config, stage, Template(config.model_path, config.engine.trust_remote_code), pictures(config))
     known = Known(users, similar, pairs, evidence, keywords_by_item(keywords))
     answers = batch.answer(config, stage, scorer.groups(known))
     p_yes = {task.user_id: found for task, found in scorer.judged(known, answers)}
@@ -63,24 +64,37 @@ class Scorer:
     def groups(self, known: Known) -> Iterator[Group]:
         """One group per user that has pairs, one request per candidate."""
         for task in tasks(self.config, known):
-            yield Group(task.user_id, tuple(requests(task, self.template, self.shown)))
+            yield Group(task.user_id, tuple(self._requests(task)))
 
-    def judged(self, known: Known, answers: "batch.Answers") -> Iterator[tuple[Task, dict[str, float | None]]]:
+    def judged(self, known: Known, answers: Answers) -> Iterator[tuple[Task, dict[str, float | None]]]:
         """Per task p_yes by item_id, None where the engine refused; that pair goes to the rejects."""
         for task in tasks(self.config, known):
             found: dict[str, float | None] = {}
-            for candidate, request in zip(task.candidates, requests(task, self.template, self.shown), strict=True):
+            for candidate, request in zip(task.candidates, self._requests(task), strict=True):
                 answer = answers.get(request.key(self.template.identity))
-                found[candidate.item_id] = answer.p_yes
-                if answer.error:
+                found[candidate.item_id] = answer and answer.p_yes
+                if not answer or answer.error:
                     pair = {"user_id": task.user_id, "item_id": candidate.item_id}
-                    self.stage.reject(f"{task.user_id}/{candidate.item_id}", "engine_error", answer.error, pair)
+                    message = answer.error if answer else "no answer came back"
+                    self.stage.reject(f"{task.user_id}/{candidate.item_id}", "engine_error", message, pair)
             yield task, found
 
+    def _requests(self, task: Task) -> list[Request]:
+        return requests(task, self.template, self.shown, room(self.config))
 
-def requests(task: Task, template: Template, shown: Shown) -> list[Request]:
-    """One request per candidate. The user is rendered once; the prompts equal those of rendering each by itself."""
-    user = prompt.user_text(task.history, task.similar)
+
+def room(config: Config) -> int:
+    """Tokens that a prompt may have beside its answer and, if shown, a picture of 28 x 28 pixels a token."""
+    picture = config.summarize_items.image_pixels // 28**2 if config.recommend.candidate_image else 0
+    return config.engine.max_model_len - 1 - picture
+
+
+def requests(task: Task, template: Template, shown: Shown, room: int) -> list[Request]:
+    """One request per candidate, of at most `room` tokens before its picture.
+
+    The user is rendered once; the prompts equal those of rendering each pair by itself.
+    """
+    user = _user_text(task, template, room)
     frames: dict[bool, list[str]] = {}
     asked = []
     for candidate in task.candidates:
@@ -92,6 +106,22 @@ def requests(task: Task, template: Template, shown: Shown) -> list[Request]:
         text = prompt.candidate_text(candidate.keywords, candidate.levels)
         asked.append(Request(f"{before}{text}{after}", "yes_no", image=image, image_hash=image_hash))
     return asked
+
+
+def _user_text(task: Task, template: Template, room: int) -> str:
+    """The user's part; where it is too long the oldest items of the history go, then the farthest similar users'."""
+    history, similar = task.history, task.similar
+    longest = max((prompt.candidate_text(c.keywords, c.levels) for c in task.candidates), key=len)
+    while True:
+        user = prompt.user_text(history, similar)
+        rendered = template.render(prompt.messages(user, longest))
+        short = len(rendered.encode()) <= room  # a token is a byte or more
+        if short or not history + similar or len(template.tokenizer(rendered)["input_ids"]) <= room:
+            return user
+        if len(history) > 1 or not similar:
+            history = history[1:]
+        else:
+            similar = similar[:-1]
 
 
 def pictures(config: Config) -> dict[str, tuple[str, str]]:

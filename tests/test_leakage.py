@@ -30,6 +30,9 @@ def canary(user: str) -> str:
     return f"canary-{user}"
 
 
+EVERYTHING = [*ITEMS, *map(canary, USERS)]
+
+
 @dataclass(frozen=True)
 class Lake:
     config: Config
@@ -45,6 +48,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Lake:
     config = Config(
         inputs={"items": str(folder / "items.csv"), "interactions": str(folder / "interactions.csv")},
         lake={"root": str(folder / "lake")},
+        spark={"shuffle_partitions": 2},
         build_cf={"test_fraction": 0.3, "validation_fraction": 0.2},
         sasrec={"dim": 16, "layers": 1, "epochs": 2, "device": "cpu"},
         retrieve={"neighbors": 20, "similar_users": 5},
@@ -53,6 +57,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Lake:
     )
     for stage in (build_cf, sasrec_trainer.train_sasrec, index_cf):
         stage(config, "leakage")
+    keywords = [{"item_id": item, "keywords": [item, "same for all"]} for item in EVERYTHING]
+    tables.replace(config.lake.root, "item_keywords", tables.from_rows("item_keywords", keywords))
     histories = tables.read(config.lake.root, "histories")
     split = dict(zip(histories["user_id"].to_pylist(), histories["split"].to_pylist(), strict=True))
     held_out = {canary(user) for user in USERS if split[user] != "train"}
@@ -64,7 +70,7 @@ def write_inputs(folder: Path) -> None:
     with open(folder / "items.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item_id", "title"])
-        writer.writerows([item, f"title of {item}"] for item in [*ITEMS, *map(canary, USERS)])
+        writer.writerows([item, f"title of {item}"] for item in EVERYTHING)
     with open(folder / "interactions.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["user_id", "item_id", "timestamp"])
@@ -126,7 +132,7 @@ def test_the_index_holds_training_users_only(lake: Lake) -> None:
 def known(lake: Lake) -> tuple[protocol.TestSet, Known]:
     """What the evaluation knows when it writes its prompts; every item's keyword is its id."""
     test = protocol.load(lake.config)
-    keywords = {item: [item] for item in [*ITEMS, *map(canary, USERS)]}
+    keywords = {item: [item] for item in EVERYTHING}
     with Retriever(lake.config) as retriever:
         similar = retriever.similar_users(test.users)
         candidates = cascade.by_user(retriever.candidates(test.users, similar))
@@ -153,6 +159,16 @@ def test_prompts_show_no_held_out_item_of_anybody_before_the_candidate(lake: Lak
         assert canary(task.user_id) in {candidate.item_id for candidate in task.candidates}
         count += 1
     assert count == len(test.users) > 10
+
+
+def test_a_held_out_item_becomes_a_candidate_by_its_content_only(lake: Lake, known: tuple) -> None:
+    test = known[0]
+    with Retriever(lake.config) as retriever:
+        rows = retriever.candidates(test.users, known[1].similar).to_pylist()
+    sources = {held_out: {row["source"] for row in rows if (row["item_id"] in lake.held_out) is held_out}
+               for held_out in (True, False)}  # fmt: skip
+    assert sources[True] <= {"content", "new", "popular"}
+    assert sources[False] >= {"sasrec", "similar_users", "cooccurrence"}
 
 
 def test_there_is_no_evidence_about_a_target_nobody_else_took(known: tuple) -> None:

@@ -40,7 +40,7 @@ def _outcomes(config: Config, stage: runs.Stage, test: TestSet) -> list[Outcome]
     retriever = Retriever(config)
     scorers = {
         "popularity": baselines.popularity(config, test.items),
-        "cooccurrence": baselines.cooccurrence(config, test.items),
+        "item_cooccurrence": baselines.cooccurrence(config, test.items),
         "sasrec": baselines.sasrec(retriever, test.items),
     }
     outcomes = [protocol.run(method, scorer, test) for method, scorer in scorers.items()]

@@ -4,6 +4,7 @@ console.print(render(explain(config, "7")))
 """
 
 import difflib
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 
 TITLE_CHARS = 40
+FILE_WIDTH = 200  # where the output is no terminal
 SIMILAR = 10  # similar users shown
 NEAR = 500  # ids on either side of an unknown one among which a similar one is looked for
 
@@ -42,7 +44,7 @@ class Explanation:
 
 def explain(config: Config, user_id: str) -> None:
     """Print all that is known of the user; raises InputError as look_up does."""
-    Console().print(render(look_up(config, user_id)))
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(render(look_up(config, user_id)))
 
 
 def look_up(config: Config, user_id: str) -> Explanation:

@@ -107,7 +107,8 @@ def _reject(checked: DataFrame, counts: dict, messages: dict[str, str], stage: S
 
 
 def _write_catalog(items: DataFrame, users: DataFrame, config: Config) -> None:
-    counted = items.join(histories.popularity(users), on="item_id", how="left")
+    counts = cooccurrence.interactions(histories.training(users))
+    counted = items.join(counts, on="item_id", how="left")
     write_table(counted.withColumn("interactions", F.coalesce("interactions", F.lit(0))), config, "catalog")
 
 
@@ -117,9 +118,8 @@ def _write_neighbors(users: DataFrame, config: Config, stage: Stage, progress: P
     bounds = latest.agg(F.count_if(F.col("cut") > 0).alias("users"), F.sum("cut").alias("interactions")).first()
     stage.notes["users_bounded"], stage.notes["interactions_bounded"] = bounds["users"], bounds["interactions"]
     pairs = cooccurrence.pairs(latest, config).persist()
-    counts = latest.select(F.explode("item_ids").alias("item_id")).groupBy("item_id")
-    counts = counts.agg(F.count("*").alias("interactions"))
-    write_table(cooccurrence.cooccurrence(pairs, counts, config), config, "item_cooccurrence")
+    near = cooccurrence.cooccurrence(pairs, cooccurrence.interactions(latest), config)
+    write_table(near, config, "item_cooccurrence")
     progress.advance(note="item_cooccurrence")
     write_table(cooccurrence.transitions(pairs, config), config, "item_transitions")
     progress.advance(note="item_transitions")

@@ -25,6 +25,12 @@ def bounded(training: DataFrame, config: Config) -> DataFrame:
     return training.select("user_id", latest.alias("item_ids"), F.greatest(size - most, F.lit(0)).alias("cut"))
 
 
+def interactions(histories: DataFrame) -> DataFrame:
+    """item_id and in how many places of the histories it stands."""
+    places = histories.select(F.explode("item_ids").alias("item_id"))
+    return places.groupBy("item_id").agg(F.count("*").alias("interactions"))
+
+
 def pairs(histories: DataFrame, config: Config) -> DataFrame:
     """One row per unordered pair: low < high, counts and weights of low before high (forward) and the other way.
 

@@ -68,13 +68,3 @@ def training(histories: DataFrame) -> DataFrame:
         "user_id",
         seen.otherwise(F.slice("item_ids", 1, F.greatest(F.size("item_ids") - 1, F.lit(0)))).alias("item_ids"),
     )
-
-
-def popularity(histories: DataFrame) -> DataFrame:
-    """item_id and its training interactions; items without any are absent."""
-    return (
-        training(histories)
-        .select(F.explode("item_ids").alias("item_id"))
-        .groupBy("item_id")
-        .agg(F.count("*").alias("interactions"))
-    )

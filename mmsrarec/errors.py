@@ -15,3 +15,7 @@ class InputError(UserError, ValueError):
 
 class BudgetError(UserError):
     """More rows were rejected than `run.error_budget` allows; the message has the counts per reason."""
+
+
+class ModelError(UserError, ValueError):
+    """The model, or the engine that should serve it, cannot be used."""

@@ -1,7 +1,7 @@
 """What is asked of an engine and what it answers; no engine is imported here.
 
-A `Group` is the unit of work: prompts that share a prefix (one user's candidates, or one item's questions) and go to one
-engine together, so its prefix cache is hit. A request's key is the hash of everything that decides its answer; it is
+A `Group` is the unit of work: prompts that share a prefix (one user's candidates, or one item's questions) and go to
+one engine together, so its prefix cache is hit. A request's key is the hash of everything that decides its answer and
 the key of the `answers` table, so a request that was answered once costs nothing again.
 """
 

@@ -1,0 +1,145 @@
+"""What the model's own tokenizer knows: its chat template, its special tokens and the ids of yes and no.
+
+Works with the processor or tokenizer of any MLLM (Qwen2.5-VL, InternVL, LLaVA); loads no weights and answers nothing.
+"""
+
+import hashlib
+import json
+import os
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from jinja2 import TemplateError
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+
+from mmsrarec.errors import ModelError
+
+YES_NO = (("yes", "no"), ("Yes", "No"), (" yes", " no"), (" Yes", " No"), ("YES", "NO"))
+PROBE = "What does the template make of this?"
+
+
+class Template:
+    """Renders chats for `model`, a folder or a hub name. Raises ModelError where there is none."""
+
+    def __init__(self, model: str, trust_remote_code: bool = False):
+        self.model = model
+        self._options = {"trust_remote_code": trust_remote_code}
+        if os.path.isdir(model):
+            self._options["local_files_only"] = True
+        self.tokenizer = self._load(AutoTokenizer)
+        self._chat = self.tokenizer
+        if not self.tokenizer.chat_template:
+            self._chat = self._load(AutoProcessor)
+        if not self._chat.chat_template:
+            raise ModelError(f"model {model}: has no chat template; take an instruction-tuned model")
+
+    def render(self, messages: list[dict]) -> str:
+        """The prompt with the generation prompt at its end; parts of a message keep their order.
+
+        Where tokenizing adds the first token (<s>) by itself, the rendered text does not begin with it.
+        """
+        adapted = [{**message, "content": self._content(message["content"])} for message in messages]
+        return self._apply(adapted).removeprefix(self._added_prefix)
+
+    @cached_property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Every string that the tokenizer turns into a token of its own instead of text, longest first."""
+        added = set(self.tokenizer.get_added_vocab()) | set(self.tokenizer.all_special_tokens) | {self._image_token}
+        return tuple(sorted(filter(None, added), key=lambda token: (-len(token), token)))
+
+    @cached_property
+    def identity(self) -> str:
+        """Names the model's content: a hash of a folder's files, or a hub name with its revision."""
+        if os.path.isdir(self.model):
+            return f"{Path(self.model).resolve().name}@{folder_hash(self.model)}"
+        revision = getattr(self._load(AutoConfig), "_commit_hash", None)
+        return f"{self.model}@{revision}" if revision else self.model
+
+    def yes_no_ids(self) -> tuple[int, int]:
+        """Ids of yes and no as the first token of an answer, the same spelling for both; raises ModelError."""
+        prompt = self.render([{"role": "user", "content": PROBE}])
+        before = self._ids(prompt)
+        for words in YES_NO:
+            after = [self._ids(prompt + word) for word in words]
+            single = all(ids[:-1] == before for ids in after)
+            if single and after[0] != after[1]:
+                return after[0][-1], after[1][-1]
+        raise ModelError(
+            f"model {self.model}: its tokenizer writes neither yes and no, nor Yes and No, as single tokens at the "
+            "start of an answer, so p(yes) cannot be read from the first token; take another model"
+        )
+
+    def _load(self, kind: type):
+        try:
+            return kind.from_pretrained(self.model, **self._options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = " ".join(str(error).split())[:500]
+            raise ModelError(
+                f"model {self.model}: cannot be loaded ({reason}). Give model: a folder with a model's files, or a hub "
+                "name that this machine can reach"
+            ) from None
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text)["input_ids"])
+
+    def _apply(self, messages: list[dict]) -> str:
+        try:
+            return self._chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise ModelError(f"model {self.model}: its chat template refuses our messages: {error}") from None
+
+    def _content(self, content: str | list[dict]) -> str | list[dict]:
+        """Templates take either a list of parts or one string; give this one what it takes."""
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if self._takes_parts:
+            return parts
+        return "".join(part["text"] if part["type"] == "text" else f"{self._image_token}\n" for part in parts)
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        probe = [{"role": "user", "content": [{"type": "text", "text": PROBE}]}]
+        try:
+            text = self._apply(probe)
+        except (ModelError, TypeError):
+            return False
+        return PROBE in text and "'type'" not in text
+
+    @cached_property
+    def _image_token(self) -> str:
+        return getattr(self._chat, "image_token", None) or getattr(self.tokenizer, "image_token", None) or "<image>"
+
+    @cached_property
+    def _added_prefix(self) -> str:
+        bos = self.tokenizer.bos_token
+        return bos if bos and self._ids("")[:1] == [self.tokenizer.bos_token_id] else ""
+
+
+def folder_hash(folder: str) -> str:
+    """Hash over names and contents of all files in a model's folder.
+
+    Weights of many GB are read once: the result is remembered in the user's cache folder by sizes and times.
+    """
+    files = sorted(path for path in Path(folder).resolve().iterdir() if path.is_file() and path.name[0] != ".")
+    listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return _remembered_hash(tuple(listing))
+
+
+@lru_cache(maxsize=8)
+def _remembered_hash(listing: tuple[tuple[str, int, int], ...]) -> str:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmsrarec" / "models"
+    entry = cache / hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    if entry.exists():
+        return entry.read_text()
+    digest = hashlib.sha256()
+    for path, _, _ in listing:
+        with open(path, "rb") as file:
+            digest.update(f"{Path(path).name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    found = digest.hexdigest()[:16]
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = entry.with_suffix(f".{os.getpid()}")
+        partial.write_text(found)
+        partial.replace(entry)
+    except OSError:
+        pass  # a home that cannot be written only costs the time to read the weights again
+    return found

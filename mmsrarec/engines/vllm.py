@@ -1,0 +1,141 @@
+"""vLLM as the engine: exact p(yes) / (p(yes) + p(no)) in one prefill, and greedy text. The only file that knows vLLM.
+
+Nothing is imported from vLLM until an engine is built, because its settings come from the environment at import. On a
+CPU the engine runs in the caller's process (one third of the start-up time, and both cores compute); on GPUs vLLM's own
+processes overlap scheduling with computing.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mmsrarec.config import Config
+from mmsrarec.engines.template import Template
+from mmsrarec.engines.types import Answer, Request
+from mmsrarec.storage.objects import PictureError, Pictures
+
+CPU_BLOCK_SIZE = 32  # vLLM's own default on a CPU is 128, longer than many a shared prefix
+PICTURES_AT_ONCE = 128  # requests with a picture in flight; each holds its pixels until it is answered
+ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class VLLMEngine:
+    """Implements types.Engine. `calls` counts the requests that vLLM itself was given."""
+
+    def __init__(self, config: Config):
+        template = Template(config.model_path, config.engine.trust_remote_code)
+        self._yes, self._no = template.yes_no_ids()
+        self._pictures = Pictures(config)
+        self._limit = config.engine.max_model_len
+        os.environ.update(environment(config))
+        from vllm import LLM, SamplingParams
+
+        self._sampling = SamplingParams
+        self._llm = LLM(**engine_arguments(config))
+        self.calls = 0
+
+    def answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
+        """One answer per request, in order."""
+        answers: list[Answer] = []
+        for start, end in _portions(requests):
+            answers += self._answer(requests[start:end], keys[start:end])
+        return answers
+
+    def _answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
+        refused: dict[int, str] = {}
+        with ThreadPoolExecutor(4) as threads:
+            for number, (request, image) in enumerate(zip(requests, threads.map(self._open, requests), strict=True)):
+                try:
+                    if isinstance(image, PictureError):
+                        raise image
+                    self._llm.enqueue([_prompt(request, image)], self._parameters(request), use_tqdm=False)
+                    self.calls += 1
+                except (PictureError, ValueError, TypeError) as error:  # the request's fault, not the engine's
+                    refused[number] = " ".join(str(error).split())[:500]
+        outputs = iter(self._llm.wait_for_completion(use_tqdm=False))
+        return [
+            Answer(key, request.kind, error=refused[number]) if number in refused else self._read(request, key, outputs)
+            for number, (request, key) in enumerate(zip(requests, keys, strict=True))
+        ]
+
+    def _open(self, request: Request):
+        try:
+            return self._pictures.open(request.image) if request.image else None
+        except PictureError as error:
+            return error
+
+    def _parameters(self, request: Request):
+        if request.kind == "yes_no":
+            # Raw log-probabilities of exactly these two tokens, whatever the sampled one is.
+            ids = [self._yes, self._no]
+            return self._sampling(max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=ids)
+        return self._sampling(max_tokens=request.max_tokens, temperature=0.0)
+
+    def _read(self, request: Request, key: str, outputs: Iterator) -> Answer:
+        output = next(outputs)
+        completion = output.outputs[0]
+        counts = len(output.prompt_token_ids), output.num_cached_tokens or 0, len(completion.token_ids)
+        if request.kind == "text":
+            return Answer(key, "text", completion.text, None, *counts)
+        found = completion.logprobs[0]
+        difference = found[self._no].logprob - found[self._yes].logprob
+        if math.isnan(difference):
+            return Answer(key, "yes_no", error="the model's logits are not numbers; try another engine.dtype")
+        return Answer(key, "yes_no", None, 1 / (1 + math.exp(min(difference, 700.0))), *counts)
+
+
+def engine_arguments(config: Config) -> dict:
+    """Arguments of vllm.LLM; what `engine.extra` says wins."""
+    engine = config.engine
+    arguments = {
+        "model": config.model_path,
+        "dtype": engine.dtype,
+        "seed": config.run.seed,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "enforce_eager": engine.enforce_eager,
+        "trust_remote_code": engine.trust_remote_code,
+        "enable_prefix_caching": True,
+        "limit_mm_per_prompt": {"image": 1},
+        "mm_processor_cache_gb": 1,
+        "hf_overrides": {"head_dtype": "float32"},
+    }
+    if engine.block_size or not engine.num_gpus:
+        arguments["block_size"] = engine.block_size or CPU_BLOCK_SIZE
+    if engine.num_gpus:
+        arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
+    else:
+        arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gb * 2**30)
+    return arguments | engine.extra
+
+
+def environment(config: Config) -> dict[str, str]:
+    """What vLLM is to find in the environment; what the user has set there stays."""
+    values = dict(ENVIRONMENT)
+    if os.path.isdir(config.model_path):
+        values["HF_HUB_OFFLINE"] = "1"
+    if not config.engine.num_gpus:
+        values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    return {name: os.environ.get(name, value) for name, value in values.items()}
+
+
+def _prompt(request: Request, image) -> dict:
+    if image is None:
+        return {"prompt": request.prompt}
+    # The hash stands for the pixels in vLLM's caches, so it must be the picture's own, never an item's id.
+    uuids = {"multi_modal_uuids": {"image": [request.image_hash]}} if request.image_hash else {}
+    return {"prompt": request.prompt, "multi_modal_data": {"image": [image]}, **uuids}
+
+
+def _portions(requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
+    """Ranges with at most PICTURES_AT_ONCE pictures each."""
+    start = pictures = 0
+    for number, request in enumerate(requests):
+        if request.image and pictures == PICTURES_AT_ONCE:
+            yield start, number
+            start, pictures = number, 0
+        pictures += bool(request.image)
+    if start < len(requests):
+        yield start, len(requests)

@@ -119,7 +119,7 @@ class Retriever:
         for part in self._batches(users):
             seen = embed.encode(part["item_ids"], self._items)
             logits, known = self._logits(part)
-            votes = self._votes(part, similar)
+            votes = self._votes(part, similar, similar["similarity"].to_numpy())
             latest = matrices.latest(seen, len(self._items))
             together = latest @ self._together
             near = self._content.similarities(latest) if self._content else None
@@ -166,7 +166,7 @@ class Retriever:
             latest = self._latest(part)
             together[chosen] = matrices.cells(latest @ self._together, rows, codes)
             follows[chosen] = matrices.cells(latest @ self._follows, rows, codes)
-            votes[chosen] = matrices.cells(self._votes(part, nearest), rows, codes)
+            votes[chosen] = matrices.cells(self._votes(part, nearest, np.ones(nearest.num_rows)), rows, codes)
             ranks[chosen] = self._ranks(part, rows, codes)
         known_ranks = [int(rank) if rank else None for rank in ranks]
         together, follows = together.round(6), follows.round(6)
@@ -205,11 +205,11 @@ class Retriever:
         sequences = embed.encode(users["item_ids"], self._vocabulary)
         return embed.states(self._model, sequences) @ self._item_vectors.T, sequences.lengths > 0
 
-    def _votes(self, users: pa.Table, similar: pa.Table) -> csr_array:
-        """How many similar users took an item next, [users, items]."""
+    def _votes(self, users: pa.Table, similar: pa.Table, weights: np.ndarray) -> csr_array:
+        """Summed weights of the similar users who took an item next, [users, items]."""
         rows = matrices.codes(similar["user_id"], users["user_id"].combine_chunks())
         columns = matrices.codes(similar["next_item_id"], self._items)
-        return matrices.pairs(rows, columns, np.ones(len(rows)), (users.num_rows, len(self._items)))
+        return matrices.pairs(rows, columns, weights, (users.num_rows, len(self._items)))
 
     def _latest(self, users: pa.Table) -> csr_array:
         return matrices.latest(embed.encode(users["item_ids"], self._items), len(self._items))

@@ -1,0 +1,194 @@
+"""SASRec: what a state may depend on, the loss against torch's own, training, early stopping, the checkpoint."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative.embed import Sequences
+from mmsrarec.collaborative.sasrec import SasRec
+from mmsrarec.config import Config, Sasrec
+from mmsrarec.errors import InputError
+from mmsrarec.storage import tables
+from mmsrarec.training import sasrec_trainer as trainer
+
+SETTINGS = Sasrec(dim=32, max_length=8, epochs=3, device="cpu")
+
+
+@pytest.fixture
+def model() -> SasRec:
+    torch.manual_seed(0)
+    model = SasRec(20, SETTINGS).eval()
+    for parameter in model.parameters():  # larger than at the start of training, so that differences show
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def sequences(*rows: list[int]) -> Sequences:
+    return Sequences(np.array(sum(rows, []), np.int32), np.cumsum([0, *map(len, rows)]))
+
+
+def histories(rows: list[tuple[str, list[str], str]]) -> pa.Table:
+    names = ("user_id", "item_ids", "split")
+    return tables.from_rows("histories", [dict(zip(names, row, strict=True)) for row in rows])
+
+
+def chain_shop(users: int = 60) -> pa.Table:
+    """Every item has one successor, so that a sequential model can be nearly perfect."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for user in range(users):
+        start, length = rng.integers(20), rng.integers(4, 9)
+        split = ("train", "train", "train", "train", "validation", "test")[user % 6]
+        rows.append((f"u{user:02}", [f"i{(start + step) % 20:02}" for step in range(length)], split))
+    return histories(rows)
+
+
+def config(folder: object, **settings: object) -> Config:
+    return Config(
+        inputs={"items": "", "interactions": ""},
+        lake={"root": str(folder)},
+        sasrec=SETTINGS.model_dump() | settings,
+    )
+
+
+def test_later_items_do_not_change_earlier_states(model: SasRec) -> None:
+    lengths = torch.tensor([5])
+    one = model(torch.tensor([[3, 5, 7, 9, 11]]), lengths)
+    other = model(torch.tensor([[3, 5, 7, 2, 4]]), lengths)
+    assert torch.allclose(one[0, :3], other[0, :3], atol=1e-6)
+    assert not torch.allclose(one[0, 3], other[0, 3], atol=1e-2)
+
+
+def test_padding_and_company_in_the_batch_change_nothing(model: SasRec) -> None:
+    rows = sequences([3, 1, 4], [1, 5, 9, 2, 6, 5, 3], [7])
+    together = embed.states(model, rows)
+    alone = np.concatenate([embed.states(model, sequences(list(rows[row]))) for row in range(3)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_cut_history_has_the_state_of_its_latest_items(model: SasRec) -> None:
+    long = list(range(15))
+    states = embed.states(model, sequences(long, long[-SETTINGS.max_length :], long[-3:]))
+    np.testing.assert_allclose(states[0], states[1], atol=1e-5)
+    assert np.abs(states[0] - states[2]).max() > 1e-2
+
+
+def test_order_counts_and_an_empty_history_is_zero(model: SasRec) -> None:
+    states = embed.states(model, sequences([1, 2, 3], [3, 2, 1], []))
+    assert np.abs(states[0] - states[1]).max() > 1e-2
+    assert not states[2].any()
+    assert not embed.unit(states)[2].any()
+
+
+def test_encode_leaves_unknown_items_out_and_drop_last_keeps_the_rest() -> None:
+    lists = pa.chunked_array([[["b", "x", "a"], []], [["c"]]])
+    found = embed.encode(lists, pa.array(["a", "b", "c"]))
+    assert [list(found[row]) for row in range(3)] == [[1, 0], [], [2]]
+    shorter, last = embed.before_last(lists, np.array([True, True, False]))
+    assert shorter.to_pylist() == [["b", "x"], [], ["c"]]
+    assert last.to_pylist() == ["a"]
+
+
+def test_training_part_takes_the_held_out_item_out() -> None:
+    table = histories([("u", ["a", "b"], "train"), ("v", ["a", "c"], "validation"), ("w", ["b", "d"], "test")])
+    assert embed.training_part(table)["item_ids"].to_pylist() == [["a", "b"], ["a"], ["b"]]
+    data = trainer.training_data(table)
+    assert data.vocabulary.to_pylist() == ["a", "b"]
+    assert data.targets.tolist() == [-1]
+
+
+def test_every_interaction_but_the_first_is_a_target_once() -> None:
+    windows = trainer.windowed(sequences(list(range(11)), [4], [5, 6], list(range(10, 14))), 4)
+    targets = [list(windows[row][1:]) for row in range(len(windows))]
+    assert sorted(sum(targets, [])) == sorted([*range(1, 11), 6, 11, 12, 13])
+    assert windows.lengths.max() == 5
+    assert list(windows[0]) == [6, 7, 8, 9, 10]
+
+
+def test_batches_hold_every_row_once() -> None:
+    lengths = np.random.default_rng(1).integers(2, 30, 1000)
+    batches = list(trainer._batches(lengths, 64, np.random.default_rng(2)))
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert max(map(len, batches)) <= 64
+    assert np.mean([np.ptp(lengths[batch]) for batch in batches]) < 4
+
+
+def test_the_loss_is_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LOSS_CHUNK", 7)
+    torch.manual_seed(1)
+    targets = torch.randint(0, 30, (20,))
+    ours = torch.randn(20, 8, dtype=torch.double), torch.randn(30, 8, dtype=torch.double)
+    theirs = tuple(tensor.clone().requires_grad_() for tensor in ours)
+    ours = tuple(tensor.requires_grad_() for tensor in ours)
+    mine = trainer.FullCatalogLoss.apply(*ours, targets)
+    reference = torch.nn.functional.cross_entropy(theirs[0] @ theirs[1].T, targets, reduction="sum")
+    (3 * mine).backward()
+    (3 * reference).backward()
+    assert torch.allclose(mine, reference)
+    assert all(torch.allclose(one.grad, other.grad) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_validation_against_a_naive_ranking(model: SasRec) -> None:
+    rows = [[1, 2], [3], [4, 5, 6], [7, 1], [0, 9]]
+    data = trainer.TrainingData(pa.array([]), sequences(), sequences(*rows), np.array([5, 0, -1, 7, 12]))
+    items = model.item_vectors.detach().numpy()
+    gains, hits = [], []
+    for row, target in zip(rows, data.targets, strict=True):
+        scores = items @ embed.states(model, sequences(row))[0]
+        ranked = [code for code in np.argsort(-scores) if code not in row or code == target]
+        rank = ranked.index(target) + 1 if target >= 0 else 99
+        gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0)
+        hits.append(rank <= 10)
+    assert trainer.validate(model, data, np.arange(5)) == pytest.approx((np.mean(gains), np.mean(hits)))
+
+
+def test_training_learns_the_order() -> None:
+    data = trainer.training_data(chain_shop())
+    _, facts = trainer.fit(data, SETTINGS.model_copy(update={"epochs": 40, "patience": 40}), seed=3)
+    assert facts["ndcg_at_10"] > 0.8
+
+
+def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:
+    data = trainer.training_data(chain_shop())
+    model, facts = trainer.fit(data, SETTINGS.model_copy(update={"epochs": 200, "patience": 2}), seed=3)
+    assert facts["epochs"] == facts["best_epoch"] + 2 < 200
+    assert trainer.validate(model, data, np.arange(len(data.targets)))[0] == pytest.approx(facts["ndcg_at_10"])
+
+
+def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object, capsys: object) -> None:
+    hashes, weights = [], []
+    for lake in ("one", "other"):
+        settings = config(tmp_path / lake)
+        tables.replace(settings.lake.root, "histories", chain_shop())
+        trainer.train_sasrec(settings, "run")
+        hashes.append(sasrec.describe(sasrec.folder(settings))["model_hash"])
+        weights.append((sasrec.folder(settings) / "weights.safetensors").read_bytes())
+    assert hashes[0] == hashes[1]
+    assert weights[0] == weights[1]
+    tables.replace(settings.lake.root, "histories", chain_shop().sort_by([("user_id", "descending")]))
+    trainer.train_sasrec(settings, "again")
+    assert "nothing has changed" in capsys.readouterr().err
+    trainer.train_sasrec(config(tmp_path / "other", learning_rate=0.01), "third")
+    assert sasrec.describe(sasrec.folder(settings))["model_hash"] != hashes[0]
+    assert sorted(path.name for path in sasrec.folder(settings).parent.iterdir()) == ["sasrec"]
+
+
+def test_checkpoint_round_trip_with_strange_ids(tmp_path: object, model: SasRec) -> None:
+    vocabulary = pa.array([f'{number} "quoted" / \U0001f600 \n' + "x" * 1000 for number in range(20)])
+    model_hash = sasrec.save(tmp_path / "sasrec", model, vocabulary, SETTINGS, {"epochs": 1})
+    loaded = sasrec.load(tmp_path / "sasrec")
+    assert loaded.vocabulary.equals(vocabulary)
+    assert (loaded.model_hash, loaded.facts) == (model_hash, {"epochs": 1})
+    np.testing.assert_array_equal(embed.states(loaded.model, sequences([1, 2])), embed.states(model, sequences([1, 2])))
+
+
+def test_what_is_missing_is_said(tmp_path: object) -> None:
+    with pytest.raises(InputError, match="run build_cf first"):
+        trainer.train_sasrec(config(tmp_path), "run")
+    with pytest.raises(InputError, match="run train_sasrec first"):
+        sasrec.load(tmp_path / "models" / "sasrec")
+    tables.replace(str(tmp_path), "histories", histories([("u", ["a"], "train"), ("v", ["a", "b"], "test")]))
+    with pytest.raises(InputError, match="two training items"):
+        trainer.train_sasrec(config(tmp_path), "run")

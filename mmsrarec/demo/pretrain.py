@@ -2,11 +2,11 @@
 
     python -m mmsrarec.demo.pretrain --out mmsrarec/demo/backbone
 
-One step takes three lessons (worlds.py): keywords of pictures, keywords of texts, and yes/no about the candidates of
-users, whose right answer is the probability that the maker of the shop knows. The candidates of a user are packed
-behind one shared prefix: each sees the user and itself, at the positions it has in the engine. Nothing outside this
-package is read but the word list of wordfreq. `--resume` goes on from the last saved state. Needs the extra
-`pretrain`; about an hour on 2 cores.
+It opens with pictures and repeated words, which teach looking back. After that a step takes three lessons (worlds.py):
+keywords of pictures, keywords of texts, and yes/no about the candidates of users, whose right answer is the probability
+that the maker of the shop knows. The candidates of a user are packed behind one shared prefix: each sees the user and
+itself, at the positions it has in the engine. Nothing outside this package is read but the word list of wordfreq.
+`--resume` goes on from the last saved state. Needs the extra `pretrain`; about an hour on 2 cores.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from mmsrarec.keywords.prompt import clean_text, image_messages, parse_keywords,
 from mmsrarec.recommendation.prompt import messages as pointwise_messages
 
 IGNORE = -100
-PICTURES, TEXTS, USERS, CANDIDATES = 16, 20, 12, 8
+PICTURES, TEXTS, REPEATS, USERS, CANDIDATES = 16, 16, 24, 12, 8
 
 
 class Lessons:
@@ -72,6 +72,9 @@ class Lessons:
             answer = self.tokenizer(", ".join(keywords) + "<|im_end|>").input_ids
             rows.append(prompt + answer)
             labels.append([IGNORE] * len(prompt) + answer)
+        return self._padded(rows, labels)
+
+    def _padded(self, rows: list[list[int]], labels: list[list[int]]) -> dict[str, torch.Tensor]:
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id
         return {
@@ -79,6 +82,16 @@ class Lessons:
             "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
             "labels": torch.tensor([row + [IGNORE] * (width - len(row)) for row in labels]),
         }
+
+    def repeats(self) -> dict[str, torch.Tensor]:
+        """Random words written twice, a separator between; the loss is on the second time. It teaches looking back,
+        on which both copying a keyword and finding it in a history rest, sooner than those lessons do themselves."""
+        rows, labels, marker = [], [], self.tokenizer("\n").input_ids
+        for _ in range(REPEATS):
+            first = self.np_rng.integers(300, len(self.tokenizer), self.rng.randint(12, 24)).tolist()
+            rows.append([*first, *marker, *first])
+            labels.append([IGNORE] * (len(first) + len(marker)) + first)
+        return self._padded(rows, labels)
 
     def judgements(self) -> dict[str, torch.Tensor]:
         """Users with packed candidates: ids and positions [U, L], mask [U, 1, L, L] (True: may see); fits [U, L] on the
@@ -199,51 +212,62 @@ def _f1(found: list[str], true: list[str]) -> float:
 def train(arguments: argparse.Namespace) -> None:
     processor = make_processor()
     model = make_model(processor)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizers = make_optimizers(model)
     state_file, first = arguments.state / "state.pt", 0
     if arguments.resume and state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, known in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(known)
         first = state["step"]
     lessons, held_out = Lessons(processor, seed=1 + first), Lessons(processor, seed=900_001)
-    judge = partial(judgement_loss, yes=lessons.yes[0], no=lessons.no[0])
-    sums, started = torch.zeros(3), time.monotonic()
+    sums, since = {}, time.monotonic()
     for step in range(first, arguments.steps):
-        _set_rate(optimizer, step, arguments)
-        losses = []
-        tasks = (
-            (keywords_loss, lessons.pictures),
-            (keywords_loss, lessons.texts),
-            (judge, lessons.judgements),
-        )
-        for loss, batch in tasks:
-            with torch.autocast("cpu", torch.bfloat16, enabled=arguments.autocast):
-                value = loss(model, batch())
-            value.backward()
-            losses.append(value.detach())
+        for optimizer in optimizers:
+            _set_rate(optimizer, step, arguments)
+        for name, loss in _step_losses(model, lessons, opening=step < arguments.opening):
+            sums[name] = sums.get(name, 0.0) + loss / arguments.report
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        sums += torch.stack(losses)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         done = step + 1
         if done % arguments.report == 0:
-            seconds = (time.monotonic() - started) / (done - first)
-            picture, text, judged = (sums / arguments.report).tolist()
-            sums.zero_()
-            left = seconds * (arguments.steps - done) / 60
-            print(
-                f"pretrain: {done}/{arguments.steps} steps, {seconds:.2f} s/step, {left:.0f} min left, loss "
-                f"picture {picture:.3f} text {text:.3f} yes/no {judged:.4f}",
-                flush=True,
-            )
+            seconds = (time.monotonic() - since) / arguments.report
+            losses = " ".join(f"{name} {loss:.3f}" for name, loss in sums.items())
+            left = f"{seconds * (arguments.steps - done) / 60:.0f} min left"
+            print(f"pretrain: {done}/{arguments.steps} steps, {seconds:.2f} s/step, {left}, loss {losses}", flush=True)
+            sums, since = {}, time.monotonic()
         if done % arguments.save_every == 0 or done == arguments.steps:
             arguments.state.mkdir(parents=True, exist_ok=True)
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
-            torch.save(state, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+            known = [optimizer.state_dict() for optimizer in optimizers]
+            torch.save({"model": model.state_dict(), "optimizers": known, "step": done}, state_file)
             save(model, processor, arguments.out)
             print(f"pretrain: saved {arguments.out}; {check(model, held_out)}", flush=True)
+
+
+def make_optimizers(model) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, with AdamW's scale of step; AdamW for embeddings, norms and biases."""
+    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    matrices = [value for name, value in named if value.ndim == 2 and "embed" not in name]
+    known = {id(value) for value in matrices}
+    rest = [value for _, value in named if id(value) not in known]
+    return [
+        torch.optim.Muon(matrices, momentum=0.95, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.05),
+    ]
+
+
+def _step_losses(model, lessons: Lessons, opening: bool) -> Iterator[tuple[str, float]]:
+    """Gradients of one step's lessons add up in the model."""
+    judge = partial(judgement_loss, yes=lessons.yes[0], no=lessons.no[0])
+    tasks = [("picture", keywords_loss, lessons.pictures), ("repeat", keywords_loss, lessons.repeats)]
+    if not opening:
+        tasks = [tasks[0], ("text", keywords_loss, lessons.texts), ("yes/no", judge, lessons.judgements)]
+    for name, loss, batch in tasks:
+        value = loss(model, batch())
+        value.backward()
+        yield name, value.item()
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, step: int, arguments: argparse.Namespace) -> None:
@@ -259,14 +283,12 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=Path("build/pretrain"), help="folder of the resumable state")
     parser.add_argument("--resume", action="store_true", help="go on from the saved state")
     parser.add_argument("--steps", type=int, default=1900)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--warmup", type=int, default=150, help="steps")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--warmup", type=int, default=50, help="steps")
     parser.add_argument("--report", type=int, default=20, help="steps between progress lines")
     parser.add_argument("--save-every", type=int, default=250, help="steps between saved states")
+    parser.add_argument("--opening", type=int, default=600, help="first steps, on pictures and repeated words only")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--autocast", action="store_true", help="bfloat16 products; faster where the processor has them"
-    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     train(arguments)

@@ -109,7 +109,22 @@ def make_model(processor: Qwen2_5_VLProcessor, seed: int = 0) -> Qwen2_5_VLForCo
         eos_token_id=ids("<|im_end|>"),
         pad_token_id=ids("<|endoftext|>"),
     )
-    return Qwen2_5_VLForConditionalGeneration(config).float()
+    model = Qwen2_5_VLForConditionalGeneration(config).float()
+    _scale(model)
+    return model
+
+
+@torch.no_grad()
+def _scale(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Initial weights by fan-in; the library's constant 0.02 suits wide layers and leaves attention flat in these."""
+    depth = {"visual": 2 * model.config.vision_config.depth, "language": 2 * model.config.text_config.num_hidden_layers}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.endswith("lm_head"):
+            part = depth["visual" if "visual" in name else "language"]
+            last = name.endswith(("o_proj", "down_proj", "attn.proj"))
+            module.weight.normal_(std=module.in_features**-0.5 * (part**-0.5 if last else 1))
+        elif isinstance(module, torch.nn.Embedding):
+            module.weight.normal_(std=module.embedding_dim**-0.5)
 
 
 def save(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, folder: Path) -> None:

@@ -60,10 +60,9 @@ class Template:
         prompt = self.render([{"role": "user", "content": PROBE}])
         before = self._ids(prompt)
         for words in YES_NO:
-            after = [self._ids(prompt + word) for word in words]
-            single = all(ids[:-1] == before for ids in after)
-            if single and after[0] != after[1]:
-                return after[0][-1], after[1][-1]
+            found = [self._next_id(prompt, before, word) for word in words]
+            if None not in found:
+                return found[0], found[1]
         raise ModelError(
             f"model {self.model}: its tokenizer writes neither yes and no, nor Yes and No, as single tokens at the "
             "start of an answer, so p(yes) cannot be read from the first token; take another model"
@@ -78,6 +77,11 @@ class Template:
                 f"model {self.model}: cannot be loaded ({reason}). Give model: a folder with a model's files, or a hub "
                 "name that this machine can reach"
             ) from None
+
+    def _next_id(self, prompt: str, before: list[int], word: str) -> int | None:
+        """Id of the one token that `word` is after `prompt`; None where it is several or unknown."""
+        *context, last = self._ids(prompt + word)
+        return last if context == before and self.tokenizer.decode([last]).strip() == word.strip() else None
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text)["input_ids"])

@@ -4,10 +4,14 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 `name` is always a key of schemas.TABLES, `root` the lake root.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
+from pyarrow import fs
+from pyarrow.dataset import Dataset
+from pyarrow.parquet import filters_to_expression
 
 from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
 
@@ -34,7 +38,8 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
     schema = _schema(name, columns)
     if not exists(root, name):
         return schema.empty_table()
-    return DeltaTable(address(root, name)).to_pyarrow_table(columns=schema.names, filters=filters).cast(schema)
+    rows = filters_to_expression(filters) if filters else None
+    return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
 
 
 def count(root: str, name: str, filters: list | None = None) -> int:
@@ -47,8 +52,7 @@ def stream(root: str, name: str, columns: list[str] | None = None, batch_rows: i
     schema = _schema(name, columns)
     if not exists(root, name):
         return
-    dataset = DeltaTable(address(root, name)).to_pyarrow_dataset()
-    for batch in dataset.to_batches(columns=schema.names, batch_size=batch_rows, batch_readahead=2):
+    for batch in _dataset(root, name).to_batches(columns=schema.names, batch_size=batch_rows, batch_readahead=2):
         if batch.num_rows:
             yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
 
@@ -68,6 +72,15 @@ def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch]) -> N
 def from_rows(name: str, rows: list[dict]) -> pa.Table:
     """Rows as dictionaries to a table with the schema of `name`; a missing key becomes null."""
     return pa.Table.from_pylist(rows, schema=TABLES[name])
+
+
+def _dataset(root: str, name: str) -> Dataset:
+    """The table's files. Local ones are read by Arrow's own file system: threads that still hold a file of delta-rs,
+    a Python object, when the interpreter ends abort the whole process now and then."""
+    place = address(root, name)
+    local = "://" not in place
+    system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else None
+    return DeltaTable(place).to_pyarrow_dataset(filesystem=system)
 
 
 def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode: str, predicate: str | None) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmsrarec.config import Config, Sasrec
-from mmsrarec.errors import InputError
+from mmsrarec.errors import ConfigError, InputError
 
 PADDING = 0
 EMBEDDING_STD = 0.02
@@ -83,6 +83,8 @@ class Checkpoint:
 
 
 def folder(config: Config) -> Path:
+    if "://" in config.lake.root:
+        raise ConfigError(f"lake.root is {config.lake.root}, but checkpoints need a local folder")
     return Path(config.lake.root) / "models" / "sasrec"
 
 

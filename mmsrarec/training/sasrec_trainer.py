@@ -23,7 +23,7 @@ from mmsrarec.collaborative import embed, sasrec
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config, Sasrec
-from mmsrarec.errors import InputError
+from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import runs
 
@@ -221,4 +221,6 @@ def _drawn(data: TrainingData, rng: np.random.Generator) -> np.ndarray:
 
 
 def _device(name: str) -> torch.device:
-    return torch.device("cuda" if name != "cpu" and (name == "cuda" or torch.cuda.is_available()) else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("sasrec.device is cuda, but torch sees no GPU; set it to auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -6,15 +6,15 @@ One lake for the module; its tests run in order, each a further night on it.
 
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from mmsrarec.config import Config
+from mmsrarec.engines.template import Template
 from mmsrarec.errors import BudgetError, InputError
-from mmsrarec.keywords.summarize import summarize_items
+from mmsrarec.keywords.summarize import groups_of, summarize_items
 from mmsrarec.recommendation.recommend import recommend
-from mmsrarec.storage import tables
+from mmsrarec.storage import runs, tables
 
 WEIRD = 'it\'em "1"/☕' + "x" * 1000
 ITEMS = ["a", "b", "c", "d", "e", "f", "g", WEIRD]
@@ -169,21 +169,6 @@ def test_another_day_keeps_the_first(folder):
     assert ledger(config, "night-3", "recommend")["prompt_tokens"] == 0
 
 
-def test_only_a_changed_item_is_asked_again(folder):
-    config = settings(folder)
-    before = read(config, "item_keywords", "item_id")
-    Image.fromarray(np.full((50, 50, 3), (0, 160, 0), dtype=np.uint8)).save(folder / "pictures" / "c.png")
-    put(config, "catalog", catalog(TEXTS | {"a": "A yellow ceramic mug"}, IMAGES))
-    summarize_items(config, "night-4")
-    after = read(config, "item_keywords", "item_id")
-    changed = {item_id for item_id in after if after[item_id]["content_hash"] != before[item_id]["content_hash"]}
-    assert changed == {"a", "c"}
-    assert {item_id for item_id in after if after[item_id]["run_id"] == "night-4"} == {"a", "c"}
-    assert after["a"]["image_keywords"] == before["a"]["image_keywords"]
-    asked = [row for row in tables.read(config.lake.root, "answers").to_pylist() if row["run_id"] == "night-4"]
-    assert len(asked) == 2
-
-
 def test_modalities_can_be_switched_off(folder):
     text_only = settings(folder, summarize_items={"use_images": False})
     summarize_items(text_only, "text-only")
@@ -199,3 +184,29 @@ def test_too_many_empty_items_stop_the_stage_before_the_engine(folder):
         summarize_items(config, "strict")
     assert tables.version(config.lake.root, "item_keywords") == before
     assert ledger(config, "strict", "summarize_items")["status"] == "failed"
+
+
+def test_only_what_changed_is_new_to_the_engine(folder):
+    config = settings(folder)
+    summarize_items(config, "night-4")  # both modalities again, all of it answered before
+    Image.new("RGB", (50, 50), (0, 160, 0)).save(folder / "pictures" / "c.png")
+    put(config, "catalog", catalog(TEXTS | {"a": "A yellow ceramic mug"}, IMAGES))
+    template = Template(config.model_path)
+    known = set(read(config, "answers", "key"))
+    with runs.stage(config, "summarize_items", "plan") as stage:
+        groups = list(groups_of(config, stage, template, []))
+    new = [group.name for group in groups for request in group.requests if request.key(template.identity) not in known]
+    assert len(groups) == 7 and sorted(new) == ["a", "c"]
+
+
+@pytest.mark.slow
+def test_only_a_changed_item_gets_a_new_row(folder):
+    config = settings(folder)
+    before = read(config, "item_keywords", "item_id")
+    summarize_items(config, "night-5")
+    after = read(config, "item_keywords", "item_id")
+    changed = {item_id for item_id in after if after[item_id]["content_hash"] != before[item_id]["content_hash"]}
+    assert changed == {item_id for item_id in after if after[item_id]["run_id"] == "night-5"} == {"a", "c"}
+    assert after["a"]["image_keywords"] == before["a"]["image_keywords"]
+    asked = [row for row in tables.read(config.lake.root, "answers").to_pylist() if row["run_id"] == "night-5"]
+    assert len(asked) == 2

@@ -48,8 +48,8 @@ def summarize_items(config: Config, run_id: str) -> None:
         template = Template(config.model_path, config.engine.trust_remote_code)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
         plans: list[Plan] = []
-        answers = batch.answer(config, stage, _groups(config, stage, template, plans))
-        rows = _rows(config, stage, sorted(plans, key=lambda plan: plan.item_id), answers)
+        answers = batch.answer(config, stage, groups_of(config, stage, template, plans))
+        rows = rows_of(config, stage, sorted(plans, key=lambda plan: plan.item_id), answers)
         stage.check_budget()
         _commit(config, stage, rows)
 
@@ -82,8 +82,8 @@ def _fitted(text: str, template: Template, room: int) -> str:
         text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
 
 
-def _groups(config: Config, stage: runs.Stage, template: Template, plans: list[Plan]) -> Iterator[Group]:
-    """Read and hash the catalog; a plan per item that can be asked about, rejects for the others."""
+def groups_of(config: Config, stage: runs.Stage, template: Template, plans: list[Plan]) -> Iterator[Group]:
+    """Read and hash the catalog: a group and a plan per item that can be asked about, rejects for the others."""
     pictures = Pictures(config) if config.summarize_items.use_images else None
     total = tables.count(config.lake.root, "catalog")
     with Progress("summarize_items", total, "items read") as progress:
@@ -109,7 +109,7 @@ def _hashes(pictures: Pictures | None, rows: list[dict]) -> Iterator[tuple[str |
     return pictures.hashes(row["image"] for row in rows)
 
 
-def _rows(config: Config, stage: runs.Stage, plans: list[Plan], answers: Answers) -> list[dict]:
+def rows_of(config: Config, stage: runs.Stage, plans: list[Plan], answers: Answers) -> list[dict]:
     """Rows of item_keywords in the order of `plans`."""
     rows, counts, notes = [], Counter(), Counter()
     for plan in plans:

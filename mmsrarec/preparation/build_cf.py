@@ -5,7 +5,7 @@ Rejected rows go to `rejects` first and the error budget is checked before anyth
 
 from importlib.metadata import version
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from mmsrarec.config import Config
@@ -25,77 +25,85 @@ def build_cf(config: Config, run_id: str) -> None:
     with runs.stage(config, "build_cf", run_id) as stage, Progress("build_cf", STEPS, "steps") as progress:
         stage.versions = {name: version(name) for name in ("pyspark", "delta-spark")}
         spark = session(config)
-        items = read_input(spark, config.inputs.items, "inputs.items")
-        taken = read_input(spark, config.inputs.interactions, "inputs.interactions")
-        check_mapping(config, items, taken)
-        with readable("inputs.items or inputs.interactions"):
-            catalog_rows = _items(items, config, stage)
-            progress.advance(note="items")
-            user_rows = _histories(taken, catalog_rows, config, stage)
-            progress.advance(note="interactions")
-        write_table(user_rows, config, "histories")
-        progress.advance(note="histories")
-        _write_catalog(catalog_rows, user_rows, config)
-        progress.advance(note="catalog")
-        _write_neighbors(user_rows, config, stage, progress)
-        spark.catalog.clearCache()
+        try:
+            _build(spark, stage, progress)
+        finally:
+            spark.catalog.clearCache()
+
+
+def _build(spark: SparkSession, stage: Stage, progress: Progress) -> None:
+    config = stage.config
+    item_rows = read_input(spark, config.inputs.items, "inputs.items")
+    taken_rows = read_input(spark, config.inputs.interactions, "inputs.interactions")
+    check_mapping(config, item_rows, taken_rows)
+    items = _items(item_rows, config, stage)
+    progress.advance(note="items")
+    users = _histories(taken_rows, items, config, stage)
+    progress.advance(note="interactions")
+    write_table(users, config, "histories")
+    progress.advance(note="histories")
+    _write_catalog(items, users, config)
+    progress.advance(note="catalog")
+    _write_neighbors(users, config, stage, progress)
 
 
 def _items(rows: DataFrame, config: Config, stage: Stage) -> DataFrame:
-    """The good items. Raises InputError where there is none."""
+    """The good items, each once."""
     columns = Columns(rows, config, "inputs.items")
     checked = catalog.checked(rows, columns, config).persist()
-    counts = {
-        row["error"]: (row["rows"], row["copies"])
-        for row in checked.groupBy("error").agg(F.count("*").alias("rows"), F.sum("copies").alias("copies")).collect()
-    }
-    stage.rows_in += sum(copies for _, copies in counts.values())
-    _reject(checked, {error: rows for error, (rows, _) in counts.items()}, catalog.MESSAGES, stage)
-    stage.notes["identical_item_rows_dropped"] = sum(copies - rows for rows, copies in counts.values())
-    if not counts:
-        raise InputError(f"{columns.source}: the table is empty")
-    stage.check_budget()
-    if None not in counts:
-        raise InputError(f"{columns.source}: no row is valid; the reasons are in {config.table('rejects')}")
-    stage.rows_out += counts[None][0]
+    good, identical = _judge(checked, catalog.MESSAGES, columns.source, stage)
+    stage.rows_out += good
+    stage.notes["identical_item_rows_dropped"] = identical
     return checked.where(F.col("error").isNull())
 
 
 def _histories(rows: DataFrame, items: DataFrame, config: Config, stage: Stage) -> DataFrame:
-    """A history per user. Raises InputError where there is none."""
+    """A history per user."""
     columns = Columns(rows, config, "inputs.interactions")
     checked = interactions.checked(rows, columns, items).persist()
-    counts = {row["error"]: row["count"] for row in checked.groupBy("error").count().collect()}
-    stage.rows_in += sum(counts.values())
-    _reject(checked, counts, interactions.MESSAGES, stage)
-    if not counts:
-        raise InputError(f"{columns.source}: the table is empty")
-    stage.check_budget()
-    if None not in counts:
-        raise InputError(f"{columns.source}: no row is valid; the reasons are in {config.table('rejects')}")
+    _judge(checked, interactions.MESSAGES, columns.source, stage)
     users = histories.build(checked.where(F.col("error").isNull()), config).persist()
-    totals = users.agg(
+    per_split = users.groupBy("split").agg(
+        F.count("*").alias("users"),
+        F.sum(F.size("item_ids")).alias("kept"),
         F.sum("duplicates").alias("duplicates"),
         F.sum("repeats").alias("repeats"),
-        F.sum(F.size("item_ids")).alias("kept"),
-    ).first()
-    stage.rows_out += totals["kept"]
-    stage.notes["duplicate_interactions_dropped"] = totals["duplicates"]
-    stage.notes["repeated_interactions_dropped"] = totals["repeats"]
-    stage.notes["users"] = {row["split"]: row["count"] for row in users.groupBy("split").count().collect()}
+    )
+    found = per_split.collect()
     checked.unpersist()
+    stage.rows_out += sum(row["kept"] for row in found)
+    stage.notes["duplicate_interactions_dropped"] = sum(row["duplicates"] for row in found)
+    stage.notes["repeated_interactions_dropped"] = sum(row["repeats"] for row in found)
+    stage.notes["users"] = {row["split"]: row["users"] for row in found}
     return users
 
 
-def _reject(checked: DataFrame, counts: dict, messages: dict[str, str], stage: Stage) -> None:
-    """Put the rows in error into `rejects`."""
-    errors = {error: rows for error, rows in counts.items() if error is not None}
-    for error, rows in errors.items():
+def _judge(checked: DataFrame, messages: dict[str, str], source: str, stage: Stage) -> tuple[int, int]:
+    """Put the rows in error into `rejects`; how many are good, and how many identical ones were dropped.
+
+    Raises InputError where none is good, BudgetError where too many are not.
+    """
+    per_error = checked.groupBy("error").agg(F.count("*").alias("rows"), F.sum("copies").alias("copies"))
+    with readable(source):
+        counts = {row["error"]: (row["rows"], row["copies"]) for row in per_error.collect()}
+    if not counts:
+        raise InputError(f"{source}: the table is empty")
+    stage.rows_in += sum(copies for _, copies in counts.values())
+    identical = sum(copies - rows for rows, copies in counts.values())
+    good, _ = counts.pop(None, (0, 0))
+    for error, (rows, _) in counts.items():
         stage.count_rejected(error, rows)
-    if not errors:
-        return
+    if counts:
+        _write_rejects(checked.where(F.col("error").isNotNull()), messages, stage)
+    stage.check_budget()
+    if not good:
+        raise InputError(f"{source}: no row is valid; the reasons are in {stage.config.table('rejects')}")
+    return good, identical
+
+
+def _write_rejects(rejected: DataFrame, messages: dict[str, str], stage: Stage) -> None:
     message = F.create_map(*(F.lit(text) for pair in messages.items() for text in pair))[F.col("error")]
-    rejected = checked.where(F.col("error").isNotNull()).select(
+    rows = rejected.select(
         F.lit(stage.run_id).alias("run_id"),
         F.lit(stage.name).alias("stage"),
         "key",
@@ -103,7 +111,7 @@ def _reject(checked: DataFrame, counts: dict, messages: dict[str, str], stage: S
         message.alias("message"),
         "row",
     )
-    write_table(rejected, stage.config, "rejects", mode="append")
+    write_table(rows, stage.config, "rejects", mode="append")
 
 
 def _write_catalog(items: DataFrame, users: DataFrame, config: Config) -> None:

@@ -20,7 +20,7 @@ CONTENT = ("title", "text", "image", "category", "available")
 
 
 def checked(rows: DataFrame, columns: Columns, config: Config) -> DataFrame:
-    """item_id, title, text, image, category, available, error (null where the row is good), key and row (for rejects).
+    """The columns of the catalog, error (null where the row is good), copies, key and row (for rejects).
 
     Identical rows count as one. Of rows that differ under one item_id the one that is available, has the longest text
     and a picture is kept (then the first in the order of the content); the others are duplicate_item_id.
@@ -30,7 +30,7 @@ def checked(rows: DataFrame, columns: Columns, config: Config) -> DataFrame:
         columns.identifier("item_id").alias("item_id"),
         F.substring(columns.text("title"), 1, MAX_TEXT_CHARS).alias("title"),
         F.substring(_text(columns, config), 1, MAX_TEXT_CHARS).alias("text"),
-        columns.text("image").alias("image"),
+        _address(columns).alias("image"),
         F.substring(columns.text("category"), 1, MAX_TEXT_CHARS).alias("category"),
         _available(columns).alias("available"),
         row_json(rows).alias("row"),
@@ -65,6 +65,17 @@ def _require_content(columns: Columns, config: Config) -> None:
 
 def _text(columns: Columns, config: Config) -> Column:
     return F.nullif(F.concat_ws(". ", *(columns.text(name) for name in config.inputs.text)), F.lit(""))
+
+
+def _address(columns: Columns) -> Column:
+    """Where the picture is; bytes are not taken for one."""
+    name = columns.theirs("image")
+    if name and not isinstance(columns.types[name], StringType):
+        raise InputError(
+            f"{columns.source}: column {name} (image) holds {columns.types[name].simpleString()}, expected the address "
+            "of a picture as text (a path, s3:// or https://)"
+        )
+    return columns.text("image")
 
 
 def _available(columns: Columns) -> Column:

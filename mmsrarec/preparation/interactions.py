@@ -26,7 +26,7 @@ MAGNITUDES = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
 
 
 def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
-    """user_id, item_id, timestamp (UTC microseconds), error (null where the row is good), key and row (for rejects).
+    """user_id, item_id, timestamp (microseconds), error (null where the row is good), copies; key and row for rejects.
 
     `items` has the valid item_id, each once.
     """
@@ -44,6 +44,7 @@ def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
         "item_id",
         "timestamp",
         error.alias("error"),
+        F.lit(1).alias("copies"),
         F.when(error.isNotNull(), rejects_key("user_id", "item_id")).alias("key"),
         F.when(error.isNotNull(), F.col("row")).alias("row"),
     )

@@ -6,6 +6,7 @@ The Arrow side is storage/tables.py; both write the same plain protocol. What th
 import getpass
 import json
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -40,6 +41,8 @@ SETTINGS = {
 # Its one use of pandas here is to ask for the version.
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# Some errors of Spark reach Python as its own exceptions and some as plain Java ones; both carry [CONDITION] message.
+CONDITION = re.compile(r"\[(?P<name>[A-Z_]+)[A-Z_.]*\] *(?P<message>[^\n]*)")
 UNREADABLE = (
     "CANNOT_READ",
     "FAILED_READ",
@@ -71,7 +74,9 @@ def session(config: Config) -> SparkSession:
     try:
         spark = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:
-        raise UserError(f"Spark does not start (a JDK 17 or later must be on PATH): {_first_line(error)}") from error
+        raise UserError(
+            f"Spark does not start (a JDK 17 or later must be on PATH): {str(error).strip().splitlines()[0]}"
+        ) from error
     # What fails in a task comes up as an exception; Spark would print its trace as well.
     spark.sparkContext.setLogLevel("OFF")
     return spark
@@ -84,13 +89,19 @@ def read_input(spark: SparkSession, path: str, setting: str) -> DataFrame:
     """
     address = path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
     with readable(f"{setting}={path}"):
-        suffix = _kind(spark, address, f"{setting}={path}")
-        if suffix == "delta":
-            return spark.read.format("delta").load(address)
-        if suffix == ".parquet":
-            return spark.read.parquet(address)
-        options = {"header": True, "multiLine": True, "quote": '"', "escape": '"', "sep": DELIMITERS[suffix]}
-        return spark.read.options(**options).csv(address)
+        rows = _load(spark, address, _kind(spark, address, f"{setting}={path}"))
+    if not rows.columns:
+        raise InputError(f"{setting}={path}: the file is empty")
+    return rows
+
+
+def _load(spark: SparkSession, address: str, kind: str) -> DataFrame:
+    if kind == "delta":
+        return spark.read.format("delta").load(address)
+    if kind == ".parquet":
+        return spark.read.parquet(address)
+    options = {"header": True, "multiLine": True, "quote": '"', "escape": '"', "sep": DELIMITERS[kind]}
+    return spark.read.options(**options).csv(address)
 
 
 def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
@@ -120,15 +131,11 @@ def readable(source: str) -> Iterator[None]:
     """Turn Spark's errors about broken files, which may come as late as the first action, into an InputError."""
     try:
         yield
-    except PySparkException as error:
-        condition = error.getCondition() or ""
-        if not any(condition.startswith(prefix) for prefix in UNREADABLE):
+    except (PySparkException, Py4JError) as error:
+        found = CONDITION.search(str(error))
+        if found is None or not found["name"].startswith(UNREADABLE):
             raise
-        raise InputError(f"{source}: cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:500]
+        raise InputError(f"{source}: cannot be read: {found['message'][:500]}") from error
 
 
 def _kind(spark: SparkSession, address: str, source: str) -> str:

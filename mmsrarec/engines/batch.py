@@ -227,6 +227,7 @@ def _start_ray(config: Config) -> bool:
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of the innermost reason: the rest is Ray's own path to it."""
-    lines = [line for line in str(getattr(error, "cause", None) or error).strip().splitlines() if line.strip()]
-    return lines[-1].strip()[:500] if lines else type(error).__name__
+    """The last line of the first traceback, which is the innermost: the others are Ray's own path to it."""
+    innermost = str(error).split("\n\nThe above exception was")[0]
+    lines = [line.strip() for line in innermost.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else type(error).__name__

@@ -27,11 +27,11 @@ class VLLMEngine:
         template = Template(config.model_path, config.engine.trust_remote_code)
         self._yes, self._no = template.yes_no_ids()
         self._pictures = Pictures(config)
-        self._limit = config.engine.max_model_len
         os.environ.update(environment(config))
         from vllm import LLM, SamplingParams
+        from vllm.exceptions import VLLMServerError
 
-        self._sampling = SamplingParams
+        self._sampling, self._fatal = SamplingParams, VLLMServerError
         self._llm = LLM(**engine_arguments(config))
         self.calls = 0
 
@@ -51,7 +51,9 @@ class VLLMEngine:
                         raise image
                     self._llm.enqueue([_prompt(request, image)], self._parameters(request), use_tqdm=False)
                     self.calls += 1
-                except (PictureError, ValueError, TypeError) as error:  # the request's fault, not the engine's
+                except self._fatal:
+                    raise
+                except Exception as error:  # the request's fault: too long, or a picture that the processor refuses
                     refused[number] = " ".join(str(error).split())[:500]
         outputs = iter(self._llm.wait_for_completion(use_tqdm=False))
         return [

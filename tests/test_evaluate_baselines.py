@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
+from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation import baselines
 from mmsrarec.storage import tables
+from mmsrarec.training.sasrec_trainer import train_sasrec
 
 ITEMS = [f"i{number}" for number in range(12)]  # i12 is co-taken too, but no longer available
 USERS = pa.table(
@@ -73,3 +76,33 @@ def test_an_empty_lake_gives_scores_all_the_same(tmp_path: Path) -> None:
     config = Config(inputs={"items": "-", "interactions": "-"}, lake={"root": str(tmp_path)})
     tables.replace(str(tmp_path), "catalog", tables.from_rows("catalog", [{"item_id": item} for item in ITEMS]))
     assert (baselines.cooccurrence(config, ITEMS)(USERS) == 0).all()
+
+
+def test_sasrec_names_the_next_item_and_nothing_outside_its_vocabulary(tmp_path: Path) -> None:
+    """Trained on users who walk around a ring of items, it must put the next one first, in the catalog's columns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a network this small only waits for a second thread
+    ring = [f"r{number:02d}" for number in range(12)]
+    config = Config(
+        inputs={"items": "-", "interactions": "-"},
+        lake={"root": str(tmp_path)},
+        sasrec={"dim": 16, "layers": 1, "heads": 1, "epochs": 12, "learning_rate": 0.01, "dropout": 0, "device": "cpu"},
+    )
+    walks = [[ring[(start + step) % 12] for step in range(6)] for start in range(12)]
+    histories = [
+        {"user_id": f"{copy}-{walk[0]}", "item_ids": walk, "split": "validation" if copy == 0 else "train"}
+        for copy in range(8)
+        for walk in walks
+    ]
+    tables.replace(str(tmp_path), "histories", tables.from_rows("histories", histories))
+    items = ["never taken", *ring[::-1], "neither"]
+    catalog = [{"item_id": item, "interactions": 1} for item in items]
+    tables.replace(str(tmp_path), "catalog", tables.from_rows("catalog", catalog))
+    train_sasrec(config, "ring")
+    torch.set_num_threads(threads)
+    users = pa.table({"user_id": ring, "item_ids": [walk[:-1] for walk in walks]})
+    scores = baselines.sasrec(Retriever(config), items)(users)
+    for row, walk in enumerate(walks):
+        assert items[np.argmax(scores[row])] == walk[-1]
+        assert (scores[row, [0, 13]] == -np.inf).all()
+        assert np.isfinite(scores[row, 1:13]).all()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from mmsrarec.collaborative.index import index_cf, indexed_rows
 from mmsrarec.collaborative.retrieve import Retriever
@@ -55,8 +56,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Lake:
         recommend={"history": 50},
         evaluate={"negatives": 10},
     )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a network this small only waits for a second thread
     for stage in (build_cf, sasrec_trainer.train_sasrec, index_cf):
         stage(config, "leakage")
+    torch.set_num_threads(threads)
     keywords = [{"item_id": item, "keywords": [item, "same for all"]} for item in EVERYTHING]
     tables.replace(config.lake.root, "item_keywords", tables.from_rows("item_keywords", keywords))
     histories = tables.read(config.lake.root, "histories")

@@ -1,6 +1,6 @@
 """The engine against a slow readable reference: transformers, one prompt at a time, no cache, in float32.
 
-vLLM runs the same prompts batched, with shared prefixes in its cache. In float32 the two must agree to 1e-4 and write
+vLLM runs the same prompts batched, with shared prefixes in its cache. In float32 the two must agree to 1e-5 and write
 the same text; in the model's own half precision p_yes may be off by HALF_PRECISION.
 """
 
@@ -20,7 +20,7 @@ from mmsrarec.recommendation import prompt
 from mmsrarec.storage import runs
 from mmsrarec.storage.objects import Pictures, image_hash
 
-FLOAT32, HALF_PRECISION = 1e-4, 2e-2
+FLOAT32, HALF_PRECISION = 1e-5, 2e-2
 WORDS = "red orange blue mug lamp bag wool steel oak striped dotted calm wild summer winter travel".split()
 SIZES = {"square": (112, 112), "wide": (160, 48), "tall": (40, 130), "small": (30, 30)}
 

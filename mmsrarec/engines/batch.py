@@ -165,7 +165,7 @@ def _engine_answers(config: Config, files: list[str]) -> Iterator[pa.Table]:
 def _keep(config: Config, stage: runs.Stage, answers: Answers, results: Iterator[pa.Table], count: int) -> None:
     """Commit answers as they come, count them, and check that none is missing at the end."""
     pending: list[pa.Table] = []
-    committed = time.monotonic()
+    committed, marks = time.monotonic(), []
     with Progress(stage.name, count, "requests") as progress:
         try:
             for result in results:
@@ -174,13 +174,21 @@ def _keep(config: Config, stage: runs.Stage, answers: Answers, results: Iterator
                 _account(stage, found)
                 pending.append(result.filter(pc.is_null(result["error"])))
                 progress.advance(len(found))
-                if time.monotonic() - committed > COMMIT_SECONDS:
+                marks.append((time.monotonic(), progress.done))
+                if marks[-1][0] - committed > COMMIT_SECONDS:
                     _commit(config, stage, pending)
-                    committed = time.monotonic()
+                    committed = marks[-1][0]
         finally:
             _commit(config, stage, pending)
+    stage.notes |= _rate(marks)
     if progress.done != count:
         raise ModelError(f"{stage.name}: the engines answered {progress.done:,} of {count:,} requests; run again")
+
+
+def _rate(marks: list[tuple[float, int]]) -> dict[str, float]:
+    """Requests a second after the first result, which carries the start of the engines; marks are (time, done)."""
+    (start, before), (end, after) = marks[0], marks[-1]
+    return {"requests_per_second": round((after - before) / (end - start), 1)} if end > start else {}
 
 
 def _commit(config: Config, stage: runs.Stage, pending: list[pa.Table]) -> None:
@@ -208,6 +216,7 @@ def _start_ray(config: Config) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env={"env_vars": environment(config)}, **quiet)

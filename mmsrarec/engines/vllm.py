@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
@@ -26,7 +27,7 @@ class VLLMEngine:
     def __init__(self, config: Config):
         template = Template(config.model_path, config.engine.trust_remote_code)
         self._yes, self._no = template.yes_no_ids()
-        self._pictures = Pictures(config)
+        self._config = config
         os.environ.update(environment(config))
         from vllm import LLM, SamplingParams
         from vllm.exceptions import VLLMServerError
@@ -60,6 +61,10 @@ class VLLMEngine:
             Answer(key, request.kind, error=refused[number]) if number in refused else self._read(request, key, outputs)
             for number, (request, key) in enumerate(zip(requests, keys, strict=True))
         ]
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return Pictures(self._config)
 
     def _open(self, request: Request):
         try:

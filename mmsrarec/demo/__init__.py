@@ -1,2 +1,2 @@
 """The demo: sample shops made by code (pictures.py, shop.py) and the small backbone trained on other such shops
-(worlds.py makes the lessons, pretrain.py the weights in backbone/)."""
+(worlds.py, teacher.py and lessons.py make the lessons, pretrain.py the weights in backbone/)."""

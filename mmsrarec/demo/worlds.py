@@ -14,6 +14,7 @@ import numpy as np
 from wordfreq import top_n_list, word_frequency
 
 from mmsrarec.collaborative.evidence import levels
+from mmsrarec.demo import teacher
 from mmsrarec.demo.pictures import COLORS, OBJECTS, PATTERNS
 from mmsrarec.demo.shop import MATERIALS, OCCASIONS, STYLES, Item, Shop, make_shop, write_text
 from mmsrarec.recommendation.prompt import candidate_text, user_text
@@ -29,12 +30,15 @@ SAMPLE_SEED_LIMIT = 100_000  # lesson shops have seeds from here up, the sample 
 @dataclass(frozen=True)
 class Judgement:
     """One user with candidates, as the pointwise prompt shows them. fits[i] in (0, 1) is how well candidate i suits the
-    user's next step in truth, which only the maker of the shop knows; taken is the place of what came next."""
+    user's next step in truth, which only the maker of the shop knows; counts[i] are the teacher's features of it and
+    shares[i] what the teacher knows of each of its keywords."""
 
     user: str
     candidates: list[str]
+    keywords: list[list[str]]
     fits: list[float]
-    taken: int
+    counts: list[list[float]]
+    shares: list[list[tuple[float, float]]]
 
 
 def random_item(rng: random.Random) -> Item:
@@ -106,12 +110,18 @@ def _judgement(shop: Shop, view: "_Collaborative", user: int, rng: random.Random
     asked = [target, *list(dict.fromkeys(chosen))[: candidates - 1]]
     rng.shuffle(asked)
     with_levels = rng.random() > 0.12
-    lines = [
-        candidate_text(keywords(i), view.levels(history, nearest, scores, i) if with_levels else None) for i in asked
-    ]
-    user_part = user_text([keywords(i) for i in history[-n:]], [keywords(i) for i in shown])
-    fits = [float(1 / (1 + np.exp(MIDDLE - pull[item]))) for item in asked]
-    return Judgement(user_part, lines, fits, asked.index(target))
+    evidence = [view.levels(history, nearest, scores, item) if with_levels else "" for item in asked]
+    own, others = [keywords(item) for item in history[-n:]], [keywords(item) for item in shown]
+    candidate_keywords = [keywords(item) for item in asked]
+    pairs = list(zip(candidate_keywords, evidence, strict=True))
+    return Judgement(
+        user_text(own, others),
+        [candidate_text(words, known) for words, known in pairs],
+        candidate_keywords,
+        [float(1 / (1 + np.exp(MIDDLE - pull[item]))) for item in asked],
+        [teacher.counts(own, others, words, known) for words, known in pairs],
+        [[teacher.shares(own, others, word) for word in words] for words in candidate_keywords],
+    )
 
 
 def _reworded(shop: Shop, rng: random.Random) -> Shop:

@@ -99,7 +99,7 @@ def test_every_user_has_a_full_list_of_unseen_items(first: subprocess.CompletedP
         items = [row["item_id"] for row in found]
         assert [row["rank"] for row in found] == list(range(1, config.recommend.top_k + 1))
         assert len(set(items)) == config.recommend.top_k and not set(items) & set(history["item_ids"])
-        assert all(0 <= row["p_yes"] <= 1 for row in found)
+        assert all(0 <= row["p_yes"] <= 1 and row["index_version"] for row in found)
         scores = [row["score"] for row in found]
         assert scores == sorted(scores, reverse=True)
         assert (found[0]["marks"] == "short_history") == (len(history["item_ids"]) < 2)

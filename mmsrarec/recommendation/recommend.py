@@ -71,8 +71,8 @@ def _index_version(config: Config) -> dict[str, str]:
     rows = tables.read(config.lake.root, "runs", ["stage", "status", "finished_at", "versions"])
     for row in rows.sort_by([("finished_at", "descending")]).to_pylist():
         versions = json.loads(row["versions"] or "{}")
-        if row["stage"] in ("retrieve", "index_cf") and row["status"] == "completed" and "index" in versions:
-            return {"index": versions["index"]}
+        if row["stage"] == "retrieve" and row["status"] == "completed" and versions.get("index_version"):
+            return {"index_version": versions["index_version"]}
     return {}
 
 
@@ -82,7 +82,7 @@ def _night(config: Config, stage: runs.Stage) -> Night:
     constants = {
         "run_date": config.run.run_date,
         "model": stage.versions["model"],
-        "index_version": stage.versions.get("index"),
+        "index_version": stage.versions.get("index_version"),
         "run_id": stage.run_id,
     }
     keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))

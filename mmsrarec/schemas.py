@@ -51,14 +51,17 @@ TABLES: dict[str, pa.Schema] = {
     # named it. cf_score is SASRec's logit, null for an item outside its vocabulary.
     "candidates": _schema(user_id=STRING, item_id=STRING, source=STRING, cf_score=DOUBLE, rank=LONG),
     # Evidence about a (user, candidate) pair, raw: co-occurrence and transition scores summed over the latest items
-    # of the history (later items weigh more), similar users who took it next, SASRec's rank (from 1; null outside its
-    # vocabulary), training interactions of the candidate; and levels: the same as short words for the prompt.
+    # of the history (later items weigh more), similar users who took it next, cosine of its keywords with those of the
+    # history (content) and of what similar users took next, SASRec's rank (from 1; null outside its vocabulary),
+    # training interactions of the candidate; and levels: the same as short words for the prompt.
     "evidence": _schema(
         user_id=STRING,
         item_id=STRING,
         cooccurrence=DOUBLE,
         transition=DOUBLE,
         similar_users=LONG,
+        content=DOUBLE,
+        similar_content=DOUBLE,
         sasrec_rank=LONG,
         popularity=LONG,
         levels=STRING,

@@ -1,5 +1,6 @@
 """Retrieval against slow readable references, on a small shop with real SASRec and Milvus Lite."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import csr_array
 from mmsrarec.collaborative import candidates as merging
 from mmsrarec.collaborative import embed, index, retrieve
 from mmsrarec.collaborative.content import Content
-from mmsrarec.collaborative.evidence import levels
+from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
 from mmsrarec.collaborative.retrieve import COUNTED_NEIGHBORS, Retriever
 from mmsrarec.config import Config
@@ -201,6 +202,17 @@ def test_sasrec_candidates_and_their_scores(retriever: Retriever) -> None:
             assert (row["source"] == "new") <= (row["item_id"] >= "i36")
 
 
+def cosine_of_content(lake: Config):
+    """(weights of items, item) to the cosine of their keywords."""
+    content = Content(pa.array(ITEMS), tables.read(lake.lake.root, "item_keywords", ["item_id", "keywords"]))
+
+    def cosine(weights: dict[str, float], item: str) -> float:
+        row = [[weights.get(known, 0.0) for known in ITEMS]]
+        return float(content.similarities(csr_array(np.array(row))).toarray()[0, ITEMS.index(item)])
+
+    return cosine
+
+
 def test_evidence_against_a_naive_reference(
     lake: Config, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +235,7 @@ def test_evidence_against_a_naive_reference(
     everything = dict(zip(histories, retriever.scores(users), strict=True))
     found = retriever.evidence(users, pairs, similar).to_pylist()
     assert [(row["user_id"], row["item_id"]) for row in found] == [tuple(pair) for pair in shuffled]
+    cosine = cosine_of_content(lake)
     for row in found:
         user, item = row["user_id"], row["item_id"]
         latest = list(enumerate(reversed(histories[user][-LATEST_ITEMS:])))
@@ -240,8 +253,12 @@ def test_evidence_against_a_naive_reference(
         assert row["sasrec_rank"] == rank
         assert row["popularity"] == popularity[item]
         less = sum(count < popularity[item] for count in popularity.values()) / len(ITEMS)
-        words = levels(row["cooccurrence"], row["transition"], row["similar_users"], rank, less)
-        assert row["levels"] == words
+        nexts = [neighbor["next_item_id"] for neighbor in near.get(user, [])[:COUNTED_NEIGHBORS]]
+        cosines = row["content"], row["similar_content"]
+        assert cosines[0] == pytest.approx(cosine({i: AGE_DECAY**age for age, i in latest}, item), abs=1e-5)
+        assert cosines[1] == pytest.approx(cosine(Counter(nexts), item), abs=1e-5)
+        votes = row["similar_users"]
+        assert row["levels"] == levels(Pieces(row["cooccurrence"], row["transition"], votes, *cosines, rank, less))
 
 
 def test_the_tables_are_what_the_retriever_says_and_stay_so(lake: Config, retriever: Retriever) -> None:

@@ -1,25 +1,43 @@
 """Evidence about a (user, candidate) pair as short words for the prompt. Pure; the numbers come from retrieve.py."""
 
+from dataclasses import dataclass
+
 STRENGTHS = ("none", "weak", "some", "strong")
 
 
-def levels(
-    cooccurrence: float, transition: float, similar_users: int, sasrec_rank: int | None, popularity_percentile: float
-) -> str:
-    """The five pieces in fixed order, comma separated.
+@dataclass(frozen=True)
+class Pieces:
+    """What is known about one pair: cooccurrence and transition are the sums of retrieve.py (about 0 to 1); content and
+    similar_content are cosines in [0, 1] of the candidate's keywords with those of the history and of what similar
+    users took next; sasrec_rank from 1, None outside the vocabulary; popularity_percentile is the share of the catalog
+    with fewer training interactions, in [0, 1]."""
 
-    cooccurrence and transition are the sums of retrieve.py (about 0 to 1), popularity_percentile is the share of the
-    catalog with fewer training interactions than the candidate, in [0, 1].
-    """
+    cooccurrence: float
+    transition: float
+    similar_users: int
+    content: float
+    similar_content: float
+    sasrec_rank: int | None
+    popularity_percentile: float
+
+
+def levels(pieces: Pieces) -> str:
+    """The pieces in fixed order, comma separated; content in tenths, because it tells most about new items."""
     return ", ".join(
         (
-            f"together {_strength(cooccurrence, 0.05, 0.15)}",
-            f"follows {_strength(transition, 0.02, 0.08)}",
-            f"similar {min(similar_users, 5)}",
-            f"rank {_rank(sasrec_rank)}",
-            f"popular {_third(popularity_percentile)}",
+            f"like history {_tenth(pieces.content)}",
+            f"like others {_tenth(pieces.similar_content)}",
+            f"together {_strength(pieces.cooccurrence, 0.05, 0.15)}",
+            f"follows {_strength(pieces.transition, 0.02, 0.08)}",
+            f"similar {min(pieces.similar_users, 5)}",
+            f"rank {_rank(pieces.sasrec_rank)}",
+            f"popular {_third(pieces.popularity_percentile)}",
         )
     )
+
+
+def _tenth(cosine: float) -> int:
+    return min(9, int(10 * cosine + 1e-6))
 
 
 def _strength(value: float, some: float, strong: float) -> str:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from mmsrarec.collaborative import candidates as merging
 from mmsrarec.collaborative import embed, matrices, sasrec
 from mmsrarec.collaborative.content import Content
-from mmsrarec.collaborative.evidence import levels
+from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.collaborative.spool import Spool
 from mmsrarec.config import Config
@@ -157,7 +157,7 @@ class Retriever:
             raise ValueError("pairs name a user that is not in users or an item that is not in the catalog")
         order = np.argsort(user, kind="stable")
         edges = np.searchsorted(user[order], np.arange(0, users.num_rows + self.batch_users, self.batch_users))
-        together, follows = np.zeros(len(user)), np.zeros(len(user))
+        together, follows, own, others = np.zeros((4, len(user)))
         votes, ranks = np.zeros(len(user), np.int64), np.zeros(len(user), np.int64)
         nearest = similar.filter(pc.less_equal(similar["rank"], COUNTED_NEIGHBORS))
         for number, part in enumerate(self._batches(users)):
@@ -166,15 +166,19 @@ class Retriever:
             latest = self._latest(part)
             together[chosen] = matrices.cells(latest @ self._together, rows, codes)
             follows[chosen] = matrices.cells(latest @ self._follows, rows, codes)
-            votes[chosen] = matrices.cells(self._votes(part, nearest, np.ones(nearest.num_rows)), rows, codes)
+            near = self._votes(part, nearest, np.ones(nearest.num_rows))
+            votes[chosen] = matrices.cells(near, rows, codes)
+            if self._content:
+                own[chosen] = matrices.cells(self._content.similarities(latest), rows, codes)
+                others[chosen] = matrices.cells(self._content.similarities(near), rows, codes)
             ranks[chosen] = self._ranks(part, rows, codes)
         known_ranks = [int(rank) if rank else None for rank in ranks]
-        together, follows = together.round(6), follows.round(6)
-        words = map(
-            levels, together.tolist(), follows.tolist(), votes.tolist(), known_ranks, self._percentile[item].tolist()
-        )
+        sums = [piece.round(6) for piece in (together, follows)]
+        cosines = [piece.round(6) for piece in (own, others)]
+        columns = [column.tolist() for column in (*sums, votes, *cosines, np.array(known_ranks, object))]
+        words = [levels(Pieces(*pieces)) for pieces in zip(*columns, self._percentile[item].tolist(), strict=True)]
         names = (pairs["user_id"], pairs["item_id"])
-        return _table("evidence", *names, together, follows, votes, known_ranks, self._popularity[item], list(words))
+        return _table("evidence", *names, *sums, votes, *cosines, known_ranks, self._popularity[item], words)
 
     def scores(self, users: pa.Table) -> np.ndarray:
         """SASRec's logits [users, vocabulary], seen items too; zeros for a user without an item of the vocabulary."""

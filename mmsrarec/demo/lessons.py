@@ -12,7 +12,7 @@ from mmsrarec.keywords.prompt import clean_text, image_messages, text_messages
 from mmsrarec.recommendation.prompt import messages as pointwise_messages
 
 IGNORE = -100
-PICTURES, TEXTS, REPEATS, USERS, CANDIDATES = 10, 8, 24, 16, 8
+PICTURES, TEXTS, REPEATS, USERS, CANDIDATES = 10, 8, 24, 14, 8
 TAUGHT = 2000  # users that the teacher learns from
 SHARPNESS = 2.0  # of the teacher's logits: a clearer order is sooner learned
 

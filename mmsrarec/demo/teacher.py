@@ -45,7 +45,13 @@ def counts(
         float(bool(similar)),
         float(bool(levels)),
         *(float(level in levels) for level in LEVELS),
+        *(_digit(levels, name) for name in ("like history ", "like others ")),
     ]
+
+
+def _digit(levels: str, name: str) -> float:
+    place = levels.find(name)
+    return int(levels[place + len(name)]) / 10 if place >= 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+from scipy import sparse
 from wordfreq import top_n_list, word_frequency
 
-from mmsrarec.collaborative.evidence import levels
+from mmsrarec.collaborative.content import Content
+from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.demo import teacher
 from mmsrarec.demo.pictures import COLORS, OBJECTS, PATTERNS
 from mmsrarec.demo.shop import MATERIALS, OCCASIONS, STYLES, Item, Shop, make_shop, write_text
@@ -110,7 +113,8 @@ def _judgement(shop: Shop, view: "_Collaborative", user: int, rng: random.Random
     asked = [target, *list(dict.fromkeys(chosen))[: candidates - 1]]
     rng.shuffle(asked)
     with_levels = rng.random() > 0.12
-    evidence = [view.levels(history, nearest, scores, item) if with_levels else "" for item in asked]
+    alike = view.content(images, texts, history, nearest)
+    evidence = [view.levels(history, nearest, scores, item, alike) if with_levels else "" for item in asked]
     own, others = [keywords(item) for item in history[-n:]], [keywords(item) for item in shown]
     candidate_keywords = [keywords(item) for item in asked]
     pairs = list(zip(candidate_keywords, evidence, strict=True))
@@ -140,7 +144,7 @@ class _Collaborative:
     """
 
     def __init__(self, shop: Shop, dim: int = 24):
-        size = len(shop.items)
+        size, self.items, self._contents = len(shop.items), shop.items, {}
         self.journeys = [journey[:-1] for journey in shop.journeys]
         self.nexts = [journey[-1] for journey in shop.journeys]
         pairs, follows, self.counts = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
@@ -171,16 +175,30 @@ class _Collaborative:
         votes = np.bincount(nearest, minlength=len(self.counts)) if nearest else 0
         return list(np.argsort(-(scores + 0.3 * votes), kind="stable")[:60])
 
-    def levels(self, history: list[int], nearest: list[int], scores: np.ndarray, item: int) -> str:
+    def content(self, images: bool, texts: bool, history: list[int], nearest: list[int]) -> np.ndarray:
+        """Cosines [2, items] of the shown keywords with the history's and with what similar users took next."""
+        if (images, texts) not in self._contents:
+            ids = pa.array([str(number) for number in range(len(self.items))])
+            words = [item.image_keywords * images + item.text_keywords * texts for item in self.items]
+            self._contents[images, texts] = Content(ids, pa.table({"item_id": ids, "keywords": words}))
+        weights = np.zeros((2, len(self.items)))
+        for age, item in enumerate(history[:-6:-1]):
+            weights[0, item] += 0.8**age
+        np.add.at(weights[1], nearest[:10], 1.0)
+        return self._contents[images, texts].similarities(sparse.csr_array(weights)).toarray()
+
+    def levels(self, history: list[int], nearest: list[int], scores: np.ndarray, item: int, alike: np.ndarray) -> str:
         latest, weights = history[-5:][::-1], 0.8 ** np.arange(min(5, len(history)))
-        rank = None if self.counts[item] == 0 else 1 + int((scores > scores[item]).sum())
-        return levels(
-            float(weights @ self.together[latest, item]),
-            float(weights @ self.follows[latest, item]),
-            nearest[:10].count(item),
-            rank,
-            float(self.percentile[item]),
+        pieces = Pieces(
+            cooccurrence=float(weights @ self.together[latest, item]),
+            transition=float(weights @ self.follows[latest, item]),
+            similar_users=nearest[:10].count(item),
+            content=float(alike[0, item]),
+            similar_content=float(alike[1, item]),
+            sasrec_rank=None if self.counts[item] == 0 else 1 + int((scores > scores[item]).sum()),
+            popularity_percentile=float(self.percentile[item]),
         )
+        return levels(pieces)
 
     def _state(self, history: list[int]) -> np.ndarray:
         weights = 0.7 ** np.arange(len(history))[::-1]

@@ -60,7 +60,8 @@ from recommenders.models.sar import SAR
 taken = pd.read_parquet(f"{sys.argv[1]}/interactions.parquet").drop_duplicates(["user_id", "item_id"])
 taken["rating"] = 1.0
 names = {"col_user": "user_id", "col_item": "item_id", "col_rating": "rating", "col_timestamp": "timestamp"}
-SAR(similarity_type="cosine", timedecay_formula=False, **names).fit(taken)
+# Its other similarities make a dense matrix of all items: 75 GB for 100,000.
+SAR(similarity_type="cooccurrence", timedecay_formula=False, **names).fit(taken)
 """
 
 

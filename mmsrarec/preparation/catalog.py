@@ -6,7 +6,7 @@ from pyspark.sql.types import BooleanType, NumericType, StringType
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json
+from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json, whole
 
 MESSAGES = {
     "null_item_id": "item_id is null or empty",
@@ -33,9 +33,9 @@ def checked(rows: DataFrame, columns: Columns, config: Config) -> DataFrame:
         _address(columns).alias("image"),
         F.substring(columns.text("category"), 1, MAX_TEXT_CHARS).alias("category"),
         _available(columns).alias("available"),
-        row_json(rows).alias("row"),
+        whole(rows).alias("input"),
     )
-    return _without_duplicates(clean.withColumn("error", _error()))
+    return _without_duplicates(clean.withColumn("row", row_json("input")).withColumn("error", _error()))
 
 
 def _without_duplicates(clean: DataFrame) -> DataFrame:

@@ -94,10 +94,15 @@ def quoted(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def row_json(rows: DataFrame) -> Column:
-    """A whole input row for `rejects`, bytes left out, cut."""
+def whole(rows: DataFrame) -> Column:
+    """An input row as it came, bytes left out; JSON is made of it only where it is rejected."""
     kept = [field.name for field in rows.schema.fields if not isinstance(field.dataType, BinaryType)]
-    return F.substring(F.to_json(F.struct(*map(quoted, kept)), {"ignoreNullFields": "false"}), 1, MAX_ROW_CHARS)
+    return F.struct(*map(quoted, kept))
+
+
+def row_json(name: str) -> Column:
+    """The column `name`, made by `whole`, as JSON for `rejects`, cut."""
+    return F.substring(F.to_json(name, {"ignoreNullFields": "false"}), 1, MAX_ROW_CHARS)
 
 
 def _text_of(value: Column, kind: DataType) -> Column:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, NumericType, StringType, TimestampNTZType, TimestampType
 
 from mmsrarec.errors import InputError
-from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json
+from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json, whole
 
 MESSAGES = {
     "null_user_id": "user_id is null or empty",
@@ -35,18 +35,19 @@ def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
         columns.identifier("item_id").alias("item_id"),
         microseconds(columns).alias("timestamp"),
         has_timestamp(columns).alias("has_timestamp"),
-        row_json(rows).alias("row"),
+        whole(rows).alias("input"),
     )
     known = items.select("item_id", F.lit(True).alias("known"))
-    error = _error()
-    return clean.join(known, on="item_id", how="left").select(
+    judged = clean.join(known, on="item_id", how="left").withColumn("error", _error())
+    bad = F.col("error").isNotNull()
+    return judged.select(
         "user_id",
         "item_id",
         "timestamp",
-        error.alias("error"),
+        "error",
         F.lit(1).alias("copies"),
-        F.when(error.isNotNull(), rejects_key("user_id", "item_id")).alias("key"),
-        F.when(error.isNotNull(), F.col("row")).alias("row"),
+        F.when(bad, rejects_key("user_id", "item_id")).alias("key"),
+        F.when(bad, row_json("input")).alias("row"),
     )
 
 

@@ -12,20 +12,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import compress, islice
+from itertools import dropwhile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 import ray.data
 
 from mmsrarec.config import Config
+from mmsrarec.engines import staging
 from mmsrarec.engines.answers import Answers
-from mmsrarec.engines.template import Template
-from mmsrarec.engines.types import Answer, Group, Request
+from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
 from mmsrarec.errors import ModelError
 from mmsrarec.progress import Progress
@@ -35,16 +35,6 @@ from mmsrarec.storage import runs, tables
 COMMIT_SECONDS = 60.0
 OBJECT_STORE_BYTES = 256 * 2**20
 
-REQUEST = pa.struct(
-    [
-        ("prompt", pa.string()),
-        ("kind", pa.string()),
-        ("max_tokens", pa.int64()),
-        ("image", pa.string()),
-        ("image_hash", pa.string()),
-    ]
-)
-GROUPS = pa.schema([("name", pa.string()), ("keys", pa.list_(pa.string())), ("requests", pa.list_(REQUEST))])
 ANSWERS = pa.schema([field for field in TABLES["answers"] if field.name not in ("stage", "run_id")])
 
 
@@ -57,97 +47,56 @@ def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answer
     answers = Answers()
     parent = Path(config.lake.root) / "staging"
     parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f"{stage.name}-{stage.run_id}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{stage.name}-{stage.run_id}-", dir=parent))
     try:
-        _stage(config, groups, answers, staging / "asked.parquet")
+        staging.stage(config, groups, answers, folder / "asked.parquet")
         known = answers.recall(config.lake.root)
         noted = {"answers_known": known, "engine_requests": 0, "engine_errors": 0, "cached_tokens": 0}
         stage.notes |= {note: stage.notes.get(note, 0) + count for note, count in noted.items()}
-        files, count = _stage_new(config, answers, staging)
+        files, count = staging.stage_new(config, answers, folder)
         if files:
             _ask(config, stage, answers, files, count)
         return answers
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Replica:
     """One engine in one Ray actor."""
 
     def __init__(self, config: Config):
-        self.engine = VLLMEngine(config)
+        self._failure = None
+        try:
+            self._engine = VLLMEngine(config)
+        except Exception as error:  # raised here, Ray would print it and build the actor anew
+            self._failure = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Names of files with rows of GROUPS to rows of ANSWERS."""
-        rows = [row for file in batch["file"].to_pylist() for row in pq.read_table(file, schema=GROUPS).to_pylist()]
-        requests = [Request(**request) for row in rows for request in row["requests"]]
-        keys = [key for row in rows for key in row["keys"]]
-        return pa.Table.from_pylist([asdict(one) for one in self.engine.answer(requests, keys)], schema=ANSWERS)
-
-
-def _stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path) -> None:
-    """Write every group to one file, with the key of each request; one that was asked before is left out."""
-    identity = Template(config.model_path, config.engine.trust_remote_code).identity
-    with pq.ParquetWriter(path, GROUPS, compression="zstd") as writer:
-        for some in _batches(groups, config.engine.batch_rows):
-            rows = []
-            for group in some:
-                keys = [request.key(identity) for request in group.requests]
-                new = answers.ask(keys)
-                rows.append(_row(group.name, keys, map(asdict, group.requests), new))
-            writer.write_table(pa.Table.from_pylist(rows, schema=GROUPS))
-
-
-def _stage_new(config: Config, answers: Answers, staging: Path) -> tuple[list[str], int]:
-    """Write what has no answer yet to files of engine.batch_rows groups each; those files and how many requests."""
-    files, count = [], 0
-    for some in _batches(_unanswered(answers, staging / "asked.parquet"), config.engine.batch_rows):
-        files.append(str((staging / f"{len(files):06d}.parquet").resolve()))
-        pq.write_table(pa.Table.from_pylist(some, schema=GROUPS), files[-1], compression="zstd")
-        count += sum(len(row["keys"]) for row in some)
-    return files, count
-
-
-def _unanswered(answers: Answers, path: Path) -> Iterator[dict]:
-    for batch in pq.ParquetFile(path).iter_batches(1024):
-        for row in batch.to_pylist():
-            missing = answers.missing(row["keys"])
-            if missing:
-                yield _row(row["name"], row["keys"], row["requests"], [key in missing for key in row["keys"]])
-
-
-def _row(name: str, keys: list[str], requests: Iterable[dict], kept: list[bool]) -> dict:
-    """A row of GROUPS with the requests that are `kept`."""
-    return {"name": name, "keys": list(compress(keys, kept)), "requests": list(compress(requests, kept))}
-
-
-def _batches(rows: Iterable, size: int) -> Iterator[list]:
-    rows = iter(rows)
-    while some := list(islice(rows, size)):
-        yield some
+        """The name of a staged file to rows of ANSWERS."""
+        if self._failure:
+            raise self._failure
+        (file,) = batch["file"].to_pylist()
+        answers = self._engine.answer(*staging.read(file))
+        return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=ANSWERS)
 
 
 def _ask(config: Config, stage: runs.Stage, answers: Answers, files: list[str], count: int) -> None:
-    """Start Ray where it is not running, let the engines answer `files`, and keep what they say."""
-    started = _start_ray(config)
+    """Let the engines answer `files`, and keep what they say."""
     try:
-        results = _engine_answers(config, files)
-        _keep(config, stage, answers, results, count)
+        with _ray(config):
+            _keep(config, stage, answers, _engine_answers(config, files), count)
     except ray.exceptions.RayError as error:
         raise ModelError(
             f"{stage.name}: the engine stopped: {_cause(error)}. What it answered before is kept; mend this and run "
             "again to go on from there"
         ) from error
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _engine_answers(config: Config, files: list[str]) -> Iterator[pa.Table]:
     """Ray Data: one row per staged file in, its answers out, in the order in which the engines are done."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is in the error that we raise
     engine = config.engine
     # The engine reads its file itself: reader processes would cost more than they bring on a small machine.
     dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map_batches(
@@ -180,9 +129,9 @@ def _keep(config: Config, stage: runs.Stage, answers: Answers, results: Iterator
                     committed = marks[-1][0]
         finally:
             _commit(config, stage, pending)
-    stage.notes |= _rate(marks)
     if progress.done != count:
         raise ModelError(f"{stage.name}: the engines answered {progress.done:,} of {count:,} requests; run again")
+    stage.notes |= _rate(marks)
 
 
 def _rate(marks: list[tuple[float, int]]) -> dict[str, float]:
@@ -211,32 +160,37 @@ def _account(stage: runs.Stage, found: list[Answer]) -> None:
     notes["prefix_cache_hit_rate"] = round(notes["cached_tokens"] / max(stage.prompt_tokens, 1), 4)
 
 
-def _start_ray(config: Config) -> bool:
-    """Connect to the cluster of RAY_ADDRESS, else start Ray here; True where there is something to shut down."""
+@contextmanager
+def _ray(config: Config) -> Iterator[None]:
+    """Ray as it runs already, else the cluster of RAY_ADDRESS, else one of our own on this machine."""
     if ray.is_initialized():
-        return False
+        yield
+        return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": environment(config)}, **quiet)
-        return True
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
-    threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
-    local = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))} if not config.engine.num_gpus else {}
-    ray.init(
-        address="local",
-        num_cpus=config.engine.replicas + 1,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        runtime_env={"env_vars": environment(config) | local},
-        **quiet,
-    )
-    return True
+    variables, own = environment(config), {}
+    if not os.environ.get("RAY_ADDRESS"):
+        own = {"address": "local", "num_cpus": config.engine.replicas + 1, "include_dashboard": False}
+        own["object_store_memory"] = OBJECT_STORE_BYTES
+        if not config.engine.num_gpus:  # Ray would give an engine one thread
+            threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
+            variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
+    try:
+        ray.init(runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except Exception as error:  # Ray raises plain Exception where its processes do not come up
+        raise ModelError(
+            f"Ray does not start: {' '.join(str(error).split())}; run again when less is going on"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of the first traceback, which is the innermost: the others are Ray's own path to it."""
-    innermost = str(error).split("\n\nThe above exception was")[0]
-    lines = [line.strip() for line in innermost.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else type(error).__name__
+    """What the first traceback ends with: that is the innermost, the others are Ray's own path to it."""
+    lines = str(error).split("\n\nThe above exception was")[0].splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    said = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
+    return " ".join(" ".join(said).split())[:500] or type(error).__name__

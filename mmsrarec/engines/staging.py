@@ -1,0 +1,74 @@
+"""Groups on disk, between whoever asks and the engines: one Parquet row per group. Knows no engine and no Ray."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import compress, islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmsrarec.config import Config
+from mmsrarec.engines.answers import Answers
+from mmsrarec.engines.template import Template
+from mmsrarec.engines.types import Group, Request
+
+REQUEST = pa.struct(
+    [
+        ("prompt", pa.string()),
+        ("kind", pa.string()),
+        ("max_tokens", pa.int64()),
+        ("image", pa.string()),
+        ("image_hash", pa.string()),
+    ]
+)
+GROUPS = pa.schema([("name", pa.string()), ("keys", pa.list_(pa.string())), ("requests", pa.list_(REQUEST))])
+
+
+def stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path) -> None:
+    """Write every group to one file, with the key of each request; one that was asked before is left out."""
+    identity = Template(config.model_path, config.engine.trust_remote_code).identity
+    with pq.ParquetWriter(path, GROUPS, compression="zstd") as writer:
+        for some in _batches(groups, config.engine.batch_rows):
+            rows = []
+            for group in some:
+                keys = [request.key(identity) for request in group.requests]
+                new = answers.ask(keys)
+                rows.append(_row(group.name, keys, map(asdict, group.requests), new))
+            writer.write_table(pa.Table.from_pylist(rows, schema=GROUPS))
+
+
+def stage_new(config: Config, answers: Answers, staging: Path) -> tuple[list[str], int]:
+    """Write what has no answer yet to files of engine.batch_rows groups each; those files and how many requests."""
+    files, count = [], 0
+    for some in _batches(_unanswered(answers, staging / "asked.parquet"), config.engine.batch_rows):
+        files.append(str((staging / f"{len(files):06d}.parquet").resolve()))
+        pq.write_table(pa.Table.from_pylist(some, schema=GROUPS), files[-1], compression="zstd")
+        count += sum(len(row["keys"]) for row in some)
+    return files, count
+
+
+def read(file: str) -> tuple[list[Request], list[str]]:
+    """All requests of a staged file with their keys."""
+    rows = pq.read_table(file, schema=GROUPS).to_pylist()
+    requests = [Request(**request) for row in rows for request in row["requests"]]
+    return requests, [key for row in rows for key in row["keys"]]
+
+
+def _unanswered(answers: Answers, path: Path) -> Iterator[dict]:
+    for batch in pq.ParquetFile(path).iter_batches(1024):
+        for row in batch.to_pylist():
+            missing = answers.missing(row["keys"])
+            if missing:
+                yield _row(row["name"], row["keys"], row["requests"], [key in missing for key in row["keys"]])
+
+
+def _row(name: str, keys: list[str], requests: Iterable[dict], kept: list[bool]) -> dict:
+    """A row of GROUPS with the requests that are `kept`."""
+    return {"name": name, "keys": list(compress(keys, kept)), "requests": list(compress(requests, kept))}
+
+
+def _batches(rows: Iterable, size: int) -> Iterator[list]:
+    rows = iter(rows)
+    while some := list(islice(rows, size)):
+        yield some

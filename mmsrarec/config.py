@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmsrarec.errors import ConfigError
 
@@ -73,6 +73,12 @@ class BuildCf(Section):
     validation_fraction: Fraction = Field(0.1, description="users whose last item validates")
     test_fraction: Fraction = Field(0.1, description="users whose last item is held out for evaluate")
 
+    @model_validator(mode="after")
+    def _some_users_train(self) -> "BuildCf":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave no training users; their sum must be below 1")
+        return self
+
 
 class Sasrec(Section):
     """SASRec (Kang and McAuley 2018) with full-catalog cross-entropy."""
@@ -107,7 +113,9 @@ class Engine(Section):
     kv_cache_gb: float = Field(1.0, gt=0, description="CPU only: GiB of KV cache")
     gpu_memory_utilization: Fraction = 0.9
     tensor_parallel_size: Positive = 1
-    enforce_eager: bool = False
+    enforce_eager: bool | None = Field(
+        None, description="run the model uncompiled; default: only on a CPU without a C++ compiler"
+    )
     trust_remote_code: bool = False
     replicas: Positive = Field(1, description="engines side by side")
     num_gpus: float = Field(0, ge=0, description="GPUs per engine; 0 on a CPU")

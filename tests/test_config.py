@@ -39,6 +39,7 @@ def test_the_file_holds_dates_and_numbers_as_people_write_them(tmp_path: Path) -
         (MINIMAL, ["retrieve.similar_user=3"], ["retrieve.similar_user", "retrieve.similar_users", "--set"]),
         (MINIMAL + "recommend:\n  top_k: many\n", [], ["recommend.top_k", "many"]),
         (MINIMAL, ["recommend.top_k=0"], ["recommend.top_k", "greater than or equal to 1"]),
+        (MINIMAL, ["build_cf.test_fraction=0.95"], ["build_cf", "no training users"]),
         (MINIMAL, ["nonsense"], ["nonsense", "a.b=value"]),
         ("inputs:\n  items: a.csv\n", [], ["inputs.interactions", "missing"]),
         ("- a\n- b\n", [], ["expected sections"]),

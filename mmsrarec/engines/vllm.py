@@ -7,6 +7,7 @@ processes overlap scheduling with computing.
 
 import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -102,7 +103,7 @@ def engine_arguments(config: Config) -> dict:
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "tensor_parallel_size": engine.tensor_parallel_size,
-        "enforce_eager": engine.enforce_eager,
+        "enforce_eager": _eager(config),
         "trust_remote_code": engine.trust_remote_code,
         "enable_prefix_caching": True,
         "limit_mm_per_prompt": {"image": 1},
@@ -116,6 +117,13 @@ def engine_arguments(config: Config) -> dict:
     else:
         arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gb * 2**30)
     return arguments | engine.extra
+
+
+def _eager(config: Config) -> bool:
+    """On a CPU vLLM compiles the model with the machine's C++ compiler; without one it runs uncompiled."""
+    if config.engine.enforce_eager is not None:
+        return config.engine.enforce_eager
+    return not config.engine.num_gpus and not (os.environ.get("CXX") or shutil.which("g++"))
 
 
 def environment(config: Config) -> dict[str, str]:

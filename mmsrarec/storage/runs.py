@@ -1,8 +1,8 @@
 """The run ledger: every stage writes one row to `runs`, whether it completed or failed.
 
-    with runs.stage(config, "index_cf", run_id) as stage:
-        stage.rows_in = ...
-        stage.reject(key, error, message, row)
+with runs.stage(config, "index_cf", run_id) as stage:
+    stage.rows_in = ...
+    stage.reject(key, error, message, row)
 """
 
 import json

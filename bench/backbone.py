@@ -1,6 +1,6 @@
 """Does the small backbone earn its place? Keywords on an unseen shop, and what each kind of evidence brings.
 
-    python bench/backbone.py [--out build/backbone]
+    make demo && python bench/backbone.py [--lake build/lake] [--out build/backbone]
 
 Keywords: F1 of image and text keywords against the truth, on a shop that is neither the sample nor a lesson. Lists: the
 sample shop as it is, then without pictures, without texts and without similar users, each evaluated by `mmsrarec
@@ -21,7 +21,7 @@ from mmsrarec.storage import tables
 
 PROGRAM = Path(sys.executable).parent / "mmsrarec"
 CONFIG = "conf/local.yaml"
-TAIL = ("summarize_items", "retrieve", "recommend", "evaluate")
+CHANGED = ("summarize_items", "retrieve", "evaluate")  # stages that a variant changes
 VARIANTS = {
     "without pictures": ["summarize_items.use_images=false"],
     "without texts": ["summarize_items.use_text=false"],
@@ -79,21 +79,19 @@ def show(name: str, lake: Path, base: float | None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/backbone"))
+    parser.add_argument("--lake", type=Path, default=Path("build/lake"), help="what `make demo` left")
     parser.add_argument("--items", type=int, default=200, help="items of the unseen shop")
     arguments = parser.parse_args()
-    f1 = keyword_f1(arguments.out, arguments.items)
-    whole = arguments.out / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    mmsrarec("run", f"lake.root={whole}")
     for name, settings in VARIANTS.items():
         lake = arguments.out / name.replace(" ", "_")
         shutil.rmtree(lake, ignore_errors=True)
-        shutil.copytree(whole, lake)
-        for stage in TAIL:
+        shutil.copytree(arguments.lake, lake)
+        for stage in CHANGED:
             mmsrarec(stage, f"lake.root={lake}", *settings)
-    base = show("as it is", whole, None)
+    base = show("as it is", arguments.lake, None)
     for name in VARIANTS:
         show(name, arguments.out / name.replace(" ", "_"), base)
+    f1 = keyword_f1(arguments.out, arguments.items)
     print(f"keyword F1 on an unseen shop: image {f1['image']:.3f}, text {f1['text']:.3f}")
 
 

@@ -168,6 +168,7 @@ def _ray(config: Config) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine needs more than the usual 30 s
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
     variables, own = environment(config), {}
     if not os.environ.get("RAY_ADDRESS"):

@@ -33,6 +33,7 @@ from mmsrarec.schemas import TABLES
 from mmsrarec.storage import runs, tables
 
 COMMIT_SECONDS = 60.0
+START_ATTEMPTS = 3
 OBJECT_STORE_BYTES = 256 * 2**20
 
 ANSWERS = pa.schema([field for field in TABLES["answers"] if field.name not in ("stage", "run_id")])
@@ -160,6 +161,19 @@ def _account(stage: runs.Stage, found: list[Answer]) -> None:
     notes["prefix_cache_hit_rate"] = round(notes["cached_tokens"] / max(stage.prompt_tokens, 1), 4)
 
 
+def _start(arguments: dict) -> None:
+    """Start or join Ray. It waits a fixed 30 s for its own processes, which a busy machine may need longer for."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(**arguments)
+            return
+        except Exception as error:  # Ray raises plain Exception where its processes do not come up
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                reason = " ".join(str(error).split())
+                raise ModelError(f"Ray does not start: {reason}; run again when less is going on") from error
+
+
 @contextmanager
 def _ray(config: Config) -> Iterator[None]:
     """Ray as it runs already, else the cluster of RAY_ADDRESS, else one of our own on this machine."""
@@ -168,7 +182,6 @@ def _ray(config: Config) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine needs more than the usual 30 s
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
     variables, own = environment(config), {}
     if not os.environ.get("RAY_ADDRESS"):
@@ -177,12 +190,7 @@ def _ray(config: Config) -> Iterator[None]:
         if not config.engine.num_gpus:  # Ray would give an engine one thread
             threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
             variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
-    try:
-        ray.init(runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except Exception as error:  # Ray raises plain Exception where its processes do not come up
-        raise ModelError(
-            f"Ray does not start: {' '.join(str(error).split())}; run again when less is going on"
-        ) from error
+    _start({"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": logging.ERROR, **own})
     try:
         yield
     finally:

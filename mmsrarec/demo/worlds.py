@@ -17,6 +17,8 @@ from wordfreq import top_n_list, word_frequency
 
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
+from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
+from mmsrarec.collaborative.retrieve import COUNTED_NEIGHBORS
 from mmsrarec.demo import teacher
 from mmsrarec.demo.pictures import COLORS, OBJECTS, PATTERNS
 from mmsrarec.demo.shop import MATERIALS, OCCASIONS, STYLES, Item, Shop, make_shop, write_text
@@ -115,16 +117,16 @@ def _judgement(shop: Shop, view: "_Collaborative", user: int, rng: random.Random
     with_levels = rng.random() > 0.12
     alike = view.content(images, texts, history, nearest)
     evidence = [view.levels(history, nearest, scores, item, alike) if with_levels else "" for item in asked]
-    own, others = [keywords(item) for item in history[-n:]], [keywords(item) for item in shown]
+    own, similar = [keywords(item) for item in history[-n:]], [keywords(item) for item in shown]
     candidate_keywords = [keywords(item) for item in asked]
     pairs = list(zip(candidate_keywords, evidence, strict=True))
     return Judgement(
-        user_text(own, others),
+        user_text(own, similar),
         [candidate_text(words, known) for words, known in pairs],
         candidate_keywords,
         [float(1 / (1 + np.exp(MIDDLE - pull[item]))) for item in asked],
-        [teacher.counts(own, others, words, known) for words, known in pairs],
-        [[teacher.shares(own, others, word) for word in words] for words in candidate_keywords],
+        [teacher.counts(own, similar, words, known) for words, known in pairs],
+        [[teacher.shares(own, similar, word) for word in words] for words in candidate_keywords],
     )
 
 
@@ -182,17 +184,18 @@ class _Collaborative:
             words = [item.image_keywords * images + item.text_keywords * texts for item in self.items]
             self._contents[images, texts] = Content(ids, pa.table({"item_id": ids, "keywords": words}))
         weights = np.zeros((2, len(self.items)))
-        for age, item in enumerate(history[:-6:-1]):
-            weights[0, item] += 0.8**age
-        np.add.at(weights[1], nearest[:10], 1.0)
+        for age, item in enumerate(history[: -LATEST_ITEMS - 1 : -1]):
+            weights[0, item] += AGE_DECAY**age
+        np.add.at(weights[1], nearest[:COUNTED_NEIGHBORS], 1.0)
         return self._contents[images, texts].similarities(sparse.csr_array(weights)).toarray()
 
     def levels(self, history: list[int], nearest: list[int], scores: np.ndarray, item: int, alike: np.ndarray) -> str:
-        latest, weights = history[-5:][::-1], 0.8 ** np.arange(min(5, len(history)))
+        latest = history[: -LATEST_ITEMS - 1 : -1]
+        weights = AGE_DECAY ** np.arange(len(latest))
         pieces = Pieces(
             cooccurrence=float(weights @ self.together[latest, item]),
             transition=float(weights @ self.follows[latest, item]),
-            similar_users=nearest[:10].count(item),
+            similar_users=nearest[:COUNTED_NEIGHBORS].count(item),
             content=float(alike[0, item]),
             similar_content=float(alike[1, item]),
             sasrec_rank=None if self.counts[item] == 0 else 1 + int((scores > scores[item]).sum()),

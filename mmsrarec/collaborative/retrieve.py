@@ -18,12 +18,12 @@ from mmsrarec.collaborative import embed, matrices, sasrec
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.index import UserIndex
-from mmsrarec.collaborative.spool import Spool
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.progress import Progress
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import runs, tables
+from mmsrarec.storage.spool import Spool
 
 COUNTED_NEIGHBORS = 10  # nearest similar users whose next items count as evidence
 BATCH_CELLS = 10_000_000  # users x items in memory at a time

@@ -6,14 +6,11 @@ replaces that day only; where no list changes nothing is committed.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
@@ -25,8 +22,8 @@ from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.rank import Scored, because, top
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, Task, keywords_by_item
-from mmsrarec.schemas import TABLES
 from mmsrarec.storage import runs, tables
+from mmsrarec.storage.spool import Spool
 
 USERS = 4096  # read at a time
 SHORT_HISTORY = 2  # interactions below which a list is marked
@@ -168,18 +165,17 @@ def _write(config: Config, stage: runs.Stage, lists: Iterator[tuple[list, pa.Tab
     """
     root, today = config.lake.root, ("run_date", "=", config.run.run_date)
     kept = 0
-    with tempfile.TemporaryDirectory(prefix="mmsrarec-") as folder:
-        path = Path(folder) / "recommendations.parquet"
-        with pq.ParquetWriter(path, TABLES["recommendations"]) as writer:
-            for span, rows in lists:
-                before = tables.read(root, "recommendations", filters=[today, *span])
-                before = before.sort_by([("user_id", "ascending"), ("rank", "ascending")])
-                same = before.drop_columns("run_id").equals(rows.drop_columns("run_id"))
-                kept += before.num_rows if same else 0
-                stage.rows_out += rows.num_rows
-                writer.write_table(before if same else rows)
+    with Spool("recommendations") as spool:
+        for span, rows in lists:
+            before = tables.read(root, "recommendations", filters=[today, *span])
+            before = before.sort_by([("user_id", "ascending"), ("rank", "ascending")])
+            same = before.drop_columns("run_id").equals(rows.drop_columns("run_id"))
+            kept += before.num_rows if same else 0
+            stage.rows_out += rows.num_rows
+            spool.write("recommendations", before if same else rows)
         stage.check_budget()
         stage.notes["unchanged"] = kept
         if kept < stage.rows_out or tables.count(root, "recommendations", [today]) != kept:
-            batches = pq.ParquetFile(path).iter_batches()
-            tables.replace(root, "recommendations", batches, f"run_date = '{config.run.run_date}'")
+            tables.replace(
+                root, "recommendations", spool.batches("recommendations"), f"run_date = '{config.run.run_date}'"
+            )

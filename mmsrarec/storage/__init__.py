@@ -1,1 +1,1 @@
-"""Storage: tables (Delta through Arrow), the run ledger, objects (pictures) and the Spark session with Delta."""
+"""Storage: Delta tables through Arrow, spool (rows on their way to one), the run ledger, objects, Spark with Delta."""

@@ -91,7 +91,7 @@ class Sasrec(Section):
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: Positive = 128
     epochs: Positive = 40
-    patience: Positive = Field(4, description="epochs without a better validation NDCG@10 before training stops")
+    patience: Positive = Field(8, description="epochs without a better validation NDCG@10 before training stops")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -101,6 +101,7 @@ class Index(Section):
     uri: str | None = Field(None, description="a Milvus server; default a Milvus Lite folder in the lake")
     token_env: str | None = Field(None, description="environment variable that holds the server's token")
     collection: str = "training_users"
+    positions: Positive = Field(5, description="latest positions of a training user that go in")
 
 
 class Engine(Section):
@@ -143,6 +144,7 @@ class Retrieve(Section):
     from_similar_users: Count = 10
     from_cooccurrence: Count = 10
     from_content: Count = Field(10, description="candidates whose keywords are near the history's")
+    from_similar_content: Count = Field(10, description="candidates whose keywords are near what similar users took")
     from_new: Count = Field(2, description="of these, items that nobody has taken yet")
     candidates: Positive = Field(30, description="candidates per user; popular items fill up")
 

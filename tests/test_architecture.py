@@ -24,7 +24,7 @@ MAY_IMPORT = {
     **{room: SERVICES for room in STAGES},
     "evaluation": SERVICES | STAGES,
     "training": SERVICES | STAGES | {"evaluation"},
-    "demo": SERVICES | STAGES,
+    "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"config"},
     "cli": SERVICES | STAGES | {"pipeline"},
 }

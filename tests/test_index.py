@@ -46,9 +46,9 @@ def save_model(folder: object, seed: int = 0) -> str:
     return sasrec.save(place, SasRec(3, SETTINGS), pa.array(["a", "b", "c"]), SETTINGS, {"made_from": "test"})
 
 
-def contents(opened: UserIndex) -> dict[str, str]:
+def contents(opened: UserIndex) -> set[tuple[str, str]]:
     near = opened.search(unit_vectors(1, SETTINGS.dim), 100)[0]
-    return {neighbor.user_id: neighbor.next_item_id for neighbor in near}
+    return {(neighbor.user_id, neighbor.next_item_id) for neighbor in near}
 
 
 @pytest.mark.parametrize("approximate", [False, True])
@@ -112,7 +112,9 @@ def test_an_empty_index_answers(tmp_path: object) -> None:
         assert opened.search(unit_vectors(2), 3) == [[], []]
 
 
-def test_stage_indexes_training_users_before_their_last_item(tmp_path: object, capsys: pytest.CaptureFixture) -> None:
+def test_stage_indexes_training_users_at_their_latest_positions(
+    tmp_path: object, capsys: pytest.CaptureFixture
+) -> None:
     settings = config(tmp_path)
     model_hash = save_model(tmp_path)
     tables.replace(settings.lake.root, "histories", tables.from_rows("histories", histories()))
@@ -122,7 +124,7 @@ def test_stage_indexes_training_users_before_their_last_item(tmp_path: object, c
     with UserIndex(settings) as opened:
         opened.require(model_hash)
         version = opened.version
-        assert contents(opened) == {"t1": "c", "t2": "c"}
+        assert contents(opened) == {("t1", "c"), ("t1", "b"), ("t2", "c")}
         nearest = opened.search(embed.unit(embed.states(model, before)), 1)[0][0]
     assert (nearest.user_id, nearest.similarity) == ("t1", pytest.approx(1, abs=1e-5))
     index.index_cf(settings, "two")
@@ -139,7 +141,7 @@ def test_held_out_items_and_users_change_nothing(tmp_path: object) -> None:
     rows = histories()
     changed = [row | {"item_ids": [*row["item_ids"][:-1], "c"]} if row["split"] != "train" else row for row in rows]
     versions = [
-        index.version_of("users", "model", index.indexed_rows(tables.from_rows("histories", table)))
+        index.version_of("users", "model", index.indexed_rows(tables.from_rows("histories", table), 5))
         for table in (rows, changed, rows[1:])
     ]
     assert versions[0] == versions[1] != versions[2]

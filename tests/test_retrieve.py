@@ -13,7 +13,7 @@ from mmsrarec.collaborative import embed, index, retrieve
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
-from mmsrarec.collaborative.retrieve import COUNTED_NEIGHBORS, Retriever
+from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
@@ -153,7 +153,7 @@ def test_content_against_a_naive_cosine() -> None:
 
 def test_similar_users_against_exact_cosine(lake: Config, retriever: Retriever) -> None:
     histories = embed.read_histories(lake)
-    rows = index.indexed_rows(histories)
+    rows = index.indexed_rows(histories, lake.index.positions)
     vocabulary = pa.array(retriever.vocabulary)
     indexed = embed.unit(embed.states(retriever._model, embed.encode(rows["item_ids"], vocabulary)))
     queries = embed.unit(embed.states(retriever._model, embed.encode(histories["item_ids"], vocabulary)))
@@ -167,8 +167,8 @@ def test_similar_users_against_exact_cosine(lake: Config, retriever: Retriever) 
         best = sorted(one for one in near if one[1] != user)[:15]
         assert [row["rank"] for row in found[user]] == list(range(1, 16))
         np.testing.assert_allclose([-one[0] for one in best], [row["similarity"] for row in found[user]], atol=2e-4)
-        next_of = dict(zip(names, nexts, strict=True))
-        assert all(row["next_item_id"] == next_of[row["neighbor_user_id"]] for row in found[user])
+        known = set(zip(names, nexts, strict=True))
+        assert all((row["neighbor_user_id"], row["next_item_id"]) in known for row in found[user])
         assert user not in {row["neighbor_user_id"] for row in found[user]}
 
 
@@ -245,7 +245,7 @@ def test_evidence_against_a_naive_reference(
         assert row["transition"] == pytest.approx(
             sum(AGE_DECAY**age * follows.get((i, item), 0) for age, i in latest), abs=1e-6
         )
-        assert row["similar_users"] == sum(n["next_item_id"] == item for n in near.get(user, [])[:COUNTED_NEIGHBORS])
+        assert row["similar_users"] == sum(n["next_item_id"] == item for n in near.get(user, []))
         rank = None
         if item in retriever.vocabulary and user != STRANGER:
             own = everything[user][retriever.vocabulary.index(item)]
@@ -253,7 +253,7 @@ def test_evidence_against_a_naive_reference(
         assert row["sasrec_rank"] == rank
         assert row["popularity"] == popularity[item]
         less = sum(count < popularity[item] for count in popularity.values()) / len(ITEMS)
-        nexts = [neighbor["next_item_id"] for neighbor in near.get(user, [])[:COUNTED_NEIGHBORS]]
+        nexts = [neighbor["next_item_id"] for neighbor in near.get(user, [])]
         cosines = row["content"], row["similar_content"]
         assert cosines[0] == pytest.approx(cosine({i: AGE_DECAY**age for age, i in latest}, item), abs=1e-5)
         assert cosines[1] == pytest.approx(cosine(Counter(nexts), item), abs=1e-5)

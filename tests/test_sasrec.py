@@ -139,9 +139,14 @@ def test_validation_against_a_naive_ranking(model: SasRec) -> None:
         scores = items @ embed.states(model, sequences(row))[0]
         ranked = [code for code in np.argsort(-scores) if code not in row or code == target]
         rank = ranked.index(target) + 1 if target >= 0 else 99
-        gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0)
-        hits.append(rank <= 10)
-    assert trainer.validate(model, data, np.arange(5)) == pytest.approx((np.mean(gains), np.mean(hits)))
+        gains.append(1 / np.log2(rank + 1) if target >= 0 else 0)
+        hits.append(rank <= 10 and target >= 0)
+    expected = {
+        "ndcg": np.mean(gains),
+        "ndcg_at_10": np.mean(np.multiply(gains, hits)),
+        "hit_rate_at_10": np.mean(hits),
+    }
+    assert trainer.validate(model, data, np.arange(5)) == pytest.approx(expected)
 
 
 def test_training_learns_the_order() -> None:
@@ -154,7 +159,7 @@ def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:
     data = trainer.training_data(chain_shop())
     model, facts = trainer.fit(data, SETTINGS.model_copy(update={"epochs": 200, "patience": 2}), seed=3)
     assert facts["epochs"] == facts["best_epoch"] + 2 < 200
-    assert trainer.validate(model, data, np.arange(len(data.targets)))[0] == pytest.approx(facts["ndcg_at_10"])
+    assert trainer.validate(model, data, np.arange(len(data.targets)))["ndcg"] == pytest.approx(facts["ndcg"])
 
 
 def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object, capsys: object) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-SOURCES = ("sasrec", "similar_users", "cooccurrence", "content", "new")
+SOURCES = ("sasrec", "similar_users", "cooccurrence", "content", "similar_content", "new")
 FILLER = "popular"
 
 

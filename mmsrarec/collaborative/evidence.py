@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 STRENGTHS = ("none", "weak", "some", "strong")
+RANKS = (1, 3, 10, 30, 100)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def levels(pieces: Pieces) -> str:
             f"like others {_tenth(pieces.similar_content)}",
             f"together {_strength(pieces.cooccurrence, 0.05, 0.15)}",
             f"follows {_strength(pieces.transition, 0.02, 0.08)}",
-            f"similar {min(pieces.similar_users, 5)}",
+            f"similar {min(pieces.similar_users, 9)}",
             f"rank {_rank(pieces.sasrec_rank)}",
             f"popular {_third(pieces.popularity_percentile)}",
         )
@@ -47,7 +48,7 @@ def _strength(value: float, some: float, strong: float) -> str:
 def _rank(rank: int | None) -> str:
     if rank is None:
         return "unknown"
-    return next((f"top {edge}" for edge in (5, 20, 100) if rank <= edge), "low")
+    return next((f"top {edge}" for edge in RANKS if rank <= edge), "low")
 
 
 def _third(percentile: float) -> str:

@@ -1,9 +1,10 @@
 """Stage index_cf: the vectors of training users in Milvus, each with what its user took next. The only pymilvus import.
 
-A user's vector is the SASRec state of its history before the last item, scaled to length 1; the row holds that last
-item. A version is a collection of its own: it is filled, counted and only then named by the alias
-`index.collection`, so a reader never sees a half-filled one. Milvus Lite keeps a folder in the lake that one process
-at a time can open; `index.uri` names a Milvus server instead.
+A vector is the SASRec state of a user's history up to some position, scaled to length 1; its row holds the item that
+came next. A user goes in at its latest `index.positions`, since users may be alike at different times. A version is a
+collection of its own: it is filled, counted and only then named by the alias `index.collection`, so a reader never
+sees a half-filled one. Milvus Lite keeps a folder in the lake that one process at a time can open; `index.uri` names a
+Milvus server instead.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ LISTS_PER_PROBE = 16
 
 
 class Neighbor(NamedTuple):
-    """A training user near the query. similarity is the cosine."""
+    """A training user near the query at one of its positions. similarity is the cosine."""
 
     user_id: str
     similarity: float
@@ -49,25 +50,30 @@ def index_cf(config: Config, run_id: str) -> None:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
         checkpoint = sasrec.load(sasrec.folder(config))
-        rows = indexed_rows(histories)
+        rows = indexed_rows(histories, config.index.positions)
         version = version_of(config.index.collection, checkpoint.model_hash, rows)
         with UserIndex(config) as index:
             if index.version == version:
                 print("index_cf: nothing has changed, the index stays", file=sys.stderr)
                 stage.notes["skipped"] = "unchanged inputs"
             else:
-                with Progress("index_cf", total=rows.num_rows, unit="users") as progress:
+                with Progress("index_cf", total=rows.num_rows, unit="positions") as progress:
                     index.build(version, checkpoint.model.items.embedding_dim, _vectors(checkpoint, rows, progress))
         stage.rows_out = rows.num_rows
         stage.versions |= {"sasrec": checkpoint.model_hash, "index_version": version}
 
 
-def indexed_rows(histories: pa.Table) -> pa.Table:
-    """user_id, item_ids before the last, next_item_id of the training users with two items or more."""
-    long_enough = pc.greater_equal(pc.list_value_length(histories["item_ids"]), 2)
-    rows = histories.filter(pc.and_(pc.equal(histories["split"], "train"), long_enough))
-    before, last = embed.before_last(rows["item_ids"], np.ones(rows.num_rows, bool))
-    return pa.table({"user_id": rows["user_id"], "item_ids": before, "next_item_id": last})
+def indexed_rows(histories: pa.Table, positions: int) -> pa.Table:
+    """user_id, item_ids before a position, next_item_id at it: the latest `positions` of each training user that have
+    something before them, a user's latest first."""
+    rows = histories.filter(pc.equal(histories["split"], "train")).select(["user_id", "item_ids"])
+    parts = []
+    for _ in range(positions):
+        rows = rows.filter(pc.greater_equal(pc.list_value_length(rows["item_ids"]), 2))
+        before, last = embed.before_last(rows["item_ids"], np.ones(rows.num_rows, bool))
+        rows = pa.table({"user_id": rows["user_id"], "item_ids": before})
+        parts.append(rows.append_column("next_item_id", last))
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def version_of(collection: str, model_hash: str, rows: pa.Table) -> str:
@@ -149,7 +155,8 @@ class UserIndex:
         self._rows = count
 
     def search(self, vectors: np.ndarray, k: int) -> list[list[Neighbor]]:
-        """The k nearest training users of each row of vectors [n, dim], nearest first, ties by user_id."""
+        """The k nearest positions of training users of each row of vectors [n, dim], nearest first, ties by user_id
+        and item. A user may come more than once."""
         if not len(vectors) or k < 1 or self._rows == 0:
             return [[] for _ in vectors]
         hits = self._client.search(
@@ -159,7 +166,7 @@ class UserIndex:
             output_fields=["user_id", "next_item_id"],
             search_params={"metric_type": METRIC, "params": {"nprobe": max(8, _lists(self._rows) // LISTS_PER_PROBE)}},
         )
-        return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, near.user_id)) for row in hits]
+        return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, *near[::2])) for row in hits]
 
     def _serve(self, folder: Path) -> str:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +188,7 @@ class UserIndex:
         self._client.create_index(version, index)
         self._client.load_collection(version)
         if (found := self._count(version)) != count:
-            raise UserError(f"{version}: {found:,} of {count:,} users are in the index; run index_cf again")
+            raise UserError(f"{version}: {found:,} of {count:,} positions are in the index; run index_cf again")
 
     def _swap(self, version: str) -> None:
         if self.version:

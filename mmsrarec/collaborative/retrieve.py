@@ -25,7 +25,6 @@ from mmsrarec.schemas import TABLES
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.spool import Spool
 
-COUNTED_NEIGHBORS = 10  # nearest similar users whose next items count as evidence
 BATCH_CELLS = 10_000_000  # users x items in memory at a time
 BATCH_USERS = 512
 
@@ -94,17 +93,18 @@ class Retriever:
             self._index = None
 
     def similar_users(self, users: pa.Table) -> pa.Table:
-        """retrieve.neighbors rows per user by SASRec's state, nearest first; none where it knows no item."""
+        """retrieve.neighbors rows per user by SASRec's state, nearest first; none where it knows no item. A neighbor
+        that is near at several positions has a row for each."""
         if not self._settings.similar_users:
             return TABLES["similar_users"].empty_table()
-        rows = []
+        rows, wanted = [], self._settings.neighbors + self._config.index.positions  # its own may be among them
         with nullcontext(self._index) if self._index else self._opened() as index:
             for part in self._batches(users):
                 sequences = embed.encode(part["item_ids"], self._vocabulary)
                 known = np.flatnonzero(sequences.lengths > 0)
                 queries = embed.unit(embed.states(self._model, sequences, known))
                 names = part["user_id"].take(known).to_pylist()
-                for user, near in zip(names, index.search(queries, self._settings.neighbors + 1), strict=True):
+                for user, near in zip(names, index.search(queries, wanted), strict=True):
                     others = [neighbor for neighbor in near if neighbor.user_id != user][: self._settings.neighbors]
                     rows += [(user, rank, *neighbor) for rank, neighbor in enumerate(others, 1)]
         return _table("similar_users", *zip(*rows, strict=True)) if rows else TABLES["similar_users"].empty_table()
@@ -114,7 +114,7 @@ class Retriever:
 
         Fewer only where the catalog has no more. `similar` are the similar_users rows of these users.
         """
-        count = max(self._settings.candidates, self._config.recommend.top_k)
+        wanted = max(self._settings.candidates, self._config.recommend.top_k)
         found: list[tuple] = []
         for part in self._batches(users):
             seen = embed.encode(part["item_ids"], self._items)
@@ -123,6 +123,7 @@ class Retriever:
             latest = matrices.latest(seen, len(self._items))
             together = latest @ self._together
             near = self._content.similarities(latest) if self._content else None
+            near_votes = self._content.similarities(votes) if self._content else None
             for row, user in enumerate(part["user_id"].to_pylist()):
                 free = self._available.copy()
                 free[seen[row]] = False
@@ -133,10 +134,12 @@ class Retriever:
                 }
                 if near is not None:
                     lists["content"] = matrices.best(near, row, free, self._settings.from_content)
+                    share = self._settings.from_similar_content
+                    lists["similar_content"] = matrices.best(near_votes, row, free, share)
                     fresh = free & (self._popularity == 0)
                     lists["new"] = matrices.best(near, row, fresh, self._settings.from_new)
                 filler = (code for code in self._popular if free[code])
-                chosen = merging.interleave(lists, filler, count)
+                chosen = merging.interleave(lists, filler, wanted)
                 for rank, (code, source) in enumerate(chosen, 1):
                     place = self._code_of_catalog[code]
                     cf_score = float(logits[row, place]) if known[row] and place >= 0 else None
@@ -159,14 +162,13 @@ class Retriever:
         edges = np.searchsorted(user[order], np.arange(0, users.num_rows + self.batch_users, self.batch_users))
         together, follows, own, others = np.zeros((4, len(user)))
         votes, ranks = np.zeros(len(user), np.int64), np.zeros(len(user), np.int64)
-        nearest = similar.filter(pc.less_equal(similar["rank"], COUNTED_NEIGHBORS))
         for number, part in enumerate(self._batches(users)):
             chosen = order[edges[number] : edges[number + 1]]
             rows, codes = user[chosen] - number * self.batch_users, item[chosen]
             latest = self._latest(part)
             together[chosen] = matrices.cells(latest @ self._together, rows, codes)
             follows[chosen] = matrices.cells(latest @ self._follows, rows, codes)
-            near = self._votes(part, nearest, np.ones(nearest.num_rows))
+            near = self._votes(part, similar, np.ones(similar.num_rows))
             votes[chosen] = matrices.cells(near, rows, codes)
             if self._content:
                 own[chosen] = matrices.cells(self._content.similarities(latest), rows, codes)

@@ -1,36 +1,45 @@
 """Batches of lessons for the small backbone, as tensors: pictures, texts, repeated words, and users with candidates."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from mmsrarec.demo import teacher, worlds
 from mmsrarec.demo.pictures import draw
+from mmsrarec.demo.practice import Question
 from mmsrarec.keywords.prompt import clean_text, image_messages, text_messages
-from mmsrarec.recommendation.prompt import messages as pointwise_messages
+from mmsrarec.recommendation import prompt as pointwise
 
 IGNORE = -100
 PICTURES, TEXTS, REPEATS, USERS, CANDIDATES = 10, 8, 24, 14, 8
-TAUGHT = 2000  # users that the teacher learns from
+TAUGHT = 4000  # questions that the teacher learns from
+HISTORY, SIMILAR = 5, 3  # the method's n and k, which most lessons have
 SHARPNESS = 2.0  # of the teacher's logits: a clearer order is sooner learned
 
 
-class Lessons:
-    """Batches of tensors, endless and seeded."""
+def taught(questions: Sequence[Question], seed: int) -> teacher.Teacher:
+    """The teacher of all lessons, from a sample of the questions as they usually look."""
+    features, fits = [], []
+    for question in random.Random(seed).sample(questions, min(len(questions), TAUGHT)):
+        history, similar = question.history[-HISTORY:], question.similar[:SIMILAR]
+        pairs = zip(question.keywords, question.levels, strict=True)
+        features += [teacher.counts(history, similar, words, levels) for words, levels in pairs]
+        fits += question.fits
+    return teacher.fit(features, fits)
 
-    def __init__(self, processor, seed: int):
+
+class Lessons:
+    """Batches of tensors, endless and seeded. The yes/no lessons are about `questions`, answered by `teacher`."""
+
+    def __init__(self, processor, questions: Sequence[Question], answered: teacher.Teacher, seed: int):
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.rng, self.np_rng = random.Random(seed), np.random.default_rng(seed)
         self.yes, self.no = (self.tokenizer(word).input_ids for word in ("yes", "no"))
         if len(self.yes) != 1 or len(self.no) != 1:
             raise ValueError("yes and no must be one token each")
-        self._judgements = self._endless_judgements(seed)
-        known = [next(self._judgements) for _ in range(TAUGHT)]
-        self.teacher = teacher.fit(
-            [counts for lesson in known for counts in lesson.counts], [fit for lesson in known for fit in lesson.fits]
-        )
+        self._questions, self._teacher = questions, answered
 
     def pictures(self) -> dict[str, torch.Tensor]:
         """Picture request and answer; the loss is on the answer."""
@@ -87,7 +96,7 @@ class Lessons:
         """Users with packed candidates: ids and positions [U, L], mask [U, 1, L, L] (True: may see). answers [U, L] is
         p(yes) on the last token of each candidate and shares [U, L, 2] what the teacher counts of a keyword on the last
         token of the keyword; elsewhere NaN."""
-        packed = [self._pack(next(self._judgements)) for _ in range(USERS)]
+        packed = [self._pack(self.rng.choice(self._questions)) for _ in range(USERS)]
         width = max(len(tokens) for tokens, *_ in packed)
         ids, positions = (torch.zeros(USERS, width, dtype=torch.long) for _ in range(2))
         answers, shares = torch.full((USERS, width), torch.nan), torch.full((USERS, width, 2), torch.nan)
@@ -108,34 +117,44 @@ class Lessons:
     def render(self, messages: list[dict]) -> str:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def _pack(self, lesson: worlds.Judgement) -> tuple[list, list, list, list, list]:
+    def _pack(self, question: Question) -> tuple[list, list, list, list, list]:
         marker = "\x00"
-        prefix, suffix = self.render(pointwise_messages(lesson.user, marker)).split(marker)
+        history, similar, asked = self._varied(question)
+        messages = pointwise.messages(pointwise.user_text(history, similar), marker)
+        prefix, suffix = self.render(messages).split(marker)
         tokens = self.tokenizer(prefix).input_ids
         places, segments, start = list(range(len(tokens))), [0] * len(tokens), len(tokens)
         answers, aided = [], []
-        p_yes = self.teacher(lesson.counts, SHARPNESS)
-        for number, candidate in enumerate(lesson.candidates):
-            own = self.tokenizer(candidate + suffix, return_offsets_mapping=True)
+        p_yes = self._teacher([teacher.counts(history, similar, *candidate) for candidate in asked], SHARPNESS)
+        for number, (keywords, levels) in enumerate(asked):
+            text = pointwise.candidate_text(keywords, levels)
+            own = self.tokenizer(text + suffix, return_offsets_mapping=True)
             ends = {end: len(tokens) + place for place, (_, end) in enumerate(own.offset_mapping)}
-            end = candidate.index(":")
-            for keyword, share in zip(lesson.keywords[number], lesson.shares[number], strict=True):
-                end = candidate.index(keyword, end) + len(keyword)
-                aided.append((ends[end], share))
+            end = text.index(":")
+            for keyword in keywords:
+                end = text.index(keyword, end) + len(keyword)
+                aided.append((ends[end], teacher.shares(history, similar, keyword)))
             tokens += own.input_ids
             places += range(start, start + len(own.input_ids))
             segments += [number + 1] * len(own.input_ids)
             answers.append((len(tokens) - 1, p_yes[number]))
         return tokens, places, segments, answers, aided
 
-    def _endless_judgements(self, seed: int) -> Iterator[worlds.Judgement]:
-        shops = [iter(()) for _ in range(6)]  # several at a time, so that a batch is no single shop
-        number = seed * 1_000_003
-        while True:
-            for place in range(len(shops)):
-                lesson = next(shops[place], None)
-                if lesson is None:
-                    number += 1
-                    shops[place] = worlds.judgements(number, self.rng, per_shop=80, candidates=CANDIDATES)
-                    lesson = next(shops[place])
-                yield lesson
+    def _varied(self, question: Question) -> tuple[list, list, list[tuple[list[str], str]]]:
+        """History, similar users' items, and (keywords, levels) of some candidates: cut to some n and k, now and then
+        without the evidence, and in every second lesson in other words, so that the model learns to compare keywords,
+        not to know ten colors."""
+        rng = self.rng
+        n, k = rng.choice([3, 5, 5, 5, 5, 8]), rng.choice([1, 2, 3, 3, 3, 3, 3, 5])
+        best = rng.sample(range(10), 3)
+        numbers = [*best, *rng.sample(range(10, len(question.keywords)), CANDIDATES - len(best))]
+        rng.shuffle(numbers)
+        shown = rng.random() > 0.12
+        asked = [(question.keywords[number], question.levels[number] if shown else "") for number in numbers]
+        history, similar = question.history[-n:], question.similar[:k]
+        if rng.random() < 0.5:
+            known = {word for item in (*history, *similar, *(words for words, _ in asked)) for word in item}
+            words = dict(zip(sorted(known), rng.sample(worlds.CONTENT[:4000], len(known)), strict=True))
+            history, similar = ([[words[word] for word in item] for item in items] for items in (history, similar))
+            asked = [([words[word] for word in item], levels) for item, levels in asked]
+        return history, similar, asked

@@ -2,11 +2,12 @@
 
     python -m mmsrarec.demo.pretrain --out mmsrarec/demo/backbone
 
-It opens with pictures and repeated words, which teach looking back. After that a step takes three lessons (lessons.py):
-keywords of pictures, keywords of texts, and yes/no about the candidates of users, with the answers of teacher.py. The
-candidates of a user are packed behind one shared prefix: each sees the user and itself, at the positions it has in the
-engine. Nothing outside this package is read but the word list of wordfreq. `--resume` goes on from the last saved
-state. Needs the extra `pretrain`; about an hour and a quarter on 2 cores.
+First the pipeline runs over practice shops (practice.py), which gives users with candidates. The lessons open with
+pictures and repeated words, which teach looking back. After that a step takes three lessons (lessons.py): keywords of
+pictures, keywords of texts, and yes/no about the candidates of users, with the answers of teacher.py. The candidates
+of a user are packed behind one shared prefix: each sees the user and itself, at the positions it has in the engine.
+Nothing outside this package is read but the word list of wordfreq. `--resume` goes on from the last saved state. Needs
+the extra `pretrain`; about an hour and a quarter on 2 cores.
 """
 
 import argparse
@@ -20,8 +21,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mmsrarec.demo import worlds
-from mmsrarec.demo.lessons import IGNORE, Lessons
+from mmsrarec.demo import practice, worlds
+from mmsrarec.demo.lessons import IGNORE, Lessons, taught
 from mmsrarec.demo.pictures import draw
 from mmsrarec.demo.small_model import make_model, make_processor, save
 from mmsrarec.keywords.prompt import clean_text, image_messages, parse_keywords, text_messages
@@ -117,7 +118,10 @@ def train(arguments: argparse.Namespace) -> None:
         for optimizer, known in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(known)
         first = state["step"]
-    lessons, held_out = Lessons(processor, seed=1 + first), Lessons(processor, seed=900_001)
+    shops = [practice.questions(arguments.state / "practice", number) for number in range(1 + arguments.shops)]
+    questions = [question for shop in shops[1:] for question in shop]
+    teacher = taught(questions, seed=1)
+    lessons, held_out = Lessons(processor, questions, teacher, 1 + first), Lessons(processor, shops[0], teacher, 0)
     sums, since = {}, time.monotonic()
     for step in range(first, arguments.steps):
         for optimizer in optimizers:
@@ -187,6 +191,7 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=20, help="steps between progress lines")
     parser.add_argument("--save-every", type=int, default=250, help="steps between saved states")
     parser.add_argument("--opening", type=int, default=600, help="first steps, on pictures and repeated words only")
+    parser.add_argument("--shops", type=int, default=16, help="practice shops")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -76,10 +76,10 @@ class Shop:
 WEIGHTS = {"color": 4.5, "occasion": 4.5, "pattern": 2.5, "material": 2.5}
 SIZES = (6, 4, 8, 6, 6, 6)  # values of each attribute that a shop has
 PHASES = 5  # of a group's journey, which is a circle
-ADVANCE = 0.25  # chance to go on to the next phase after a step
+ADVANCE = 0.5  # chance to go on to the next phase after a step
 
 
-def make_shop(seed: int, items: int = 400, users: int = 600, groups: int = 8) -> Shop:
+def make_shop(seed: int, items: int = 600, users: int = 900, groups: int = 6) -> Shop:
     """Items with attributes at random, users who walk through their group's journey."""
     rng = np.random.default_rng(seed)
     lists = tuple(
@@ -118,15 +118,18 @@ def write_text(item: Item, rng: random.Random) -> tuple[str, str]:
     return title, " ".join(part for part in rng.sample([sentence, rng.choice(ASIDES)], 2) if part)
 
 
-def write_shop(folder: Path, seed: int = 2026, items: int = 400, users: int = 600) -> None:
-    """Write the sample shop; about 3% of the items have no picture, 3% no text, and 2% nobody has taken yet."""
-    shop, rng = make_shop(seed, items, users), random.Random(seed)
+def write_shop(folder: Path, seed: int = 2026, *, pictures: bool = True, **size: int) -> None:
+    """Write a shop of make_shop's `size`; about 3% of the items have no picture, 3% no text, and 2% nobody has taken
+    yet. Without `pictures` they are named but not drawn."""
+    shop, rng = make_shop(seed, **size), random.Random(seed)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rows, truth = [], []
     for number, item in enumerate(shop.items):
         name, (title, description) = f"item-{number:04d}", write_text(item, rng)
         picture = f"{name}.png"
-        draw(item.color, item.pattern, item.object, rng).save(folder / "pictures" / picture)
+        if pictures:
+            drawn = draw(item.color, item.pattern, item.object, random.Random(f"{seed}/{number}"))
+            drawn.save(folder / "pictures" / picture)
         fate = rng.random()
         rows.append(
             {

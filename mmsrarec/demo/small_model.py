@@ -3,6 +3,7 @@ with a byte-level tokenizer of its own (any text can be written; common English 
 
 import copy
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.demo import worlds
 from mmsrarec.keywords import prompt as keywords_prompt
 from mmsrarec.recommendation import prompt as pointwise_prompt
@@ -146,8 +148,18 @@ def _tokenizer_lines(seed: int) -> list[str]:
         item = worlds.random_item(rng)
         lines += [worlds.shop_text(item, rng), "a: " + ", ".join(item.image_keywords + item.text_keywords)]
         lines += [", ".join(item.image_keywords), ", ".join(item.text_keywords)]
-    for lesson in worlds.judgements(0, rng, per_shop=60):
-        lines += [lesson.user, *lesson.candidates]
+    lines += [line for _ in range(700) for line in _pointwise(rng)]
     fixed = (keywords_prompt.SYSTEM, keywords_prompt.IMAGE_QUESTION, keywords_prompt.TEXT_QUESTION)
     lines += [*fixed, pointwise_prompt.SYSTEM, "system", "user", "assistant", "yes", "no"] * 2000
     return lines
+
+
+def _pointwise(rng: random.Random) -> Iterator[str]:
+    """A user and candidates as the pointwise prompt shows them, at random."""
+    known = [[*item.image_keywords, *item.text_keywords] for item in (worlds.random_item(rng) for _ in range(8))]
+    yield pointwise_prompt.user_text(known[:5], known[5:])
+    for item in known:
+        shares = [rng.random() ** 2 for _ in range(5)]
+        rank = rng.choice([None, rng.randint(1, 200)])
+        pieces = Pieces(shares[0], shares[1], rng.randint(0, 5), shares[2], shares[3], rank, rng.random())
+        yield pointwise_prompt.candidate_text(item, levels(pieces))

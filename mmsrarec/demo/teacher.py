@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mmsrarec.collaborative.evidence import RANKS
+
 RECENCY = 0.65  # weight of an item against the one after it
 LEVELS = (
     "together weak", "together some", "together strong", "follows weak", "follows some", "follows strong",
-    "similar 1", "similar 2", "similar 3", "similar 4", "similar 5",
-    "rank top 5", "rank top 20", "rank top 100", "rank low", "rank unknown", "popular middle", "popular high",
+    *(f"rank top {edge}," for edge in RANKS), "rank low", "rank unknown", "popular middle", "popular high",
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def counts(
         float(bool(similar)),
         float(bool(levels)),
         *(float(level in levels) for level in LEVELS),
-        *(_digit(levels, name) for name in ("like history ", "like others ")),
+        *(_digit(levels, name) for name in ("like history ", "like others ", "similar ")),
     ]
 
 

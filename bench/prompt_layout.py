@@ -1,6 +1,6 @@
 """What the prompt's layout brings: pairs scored a second in our layout and in the paper's, on the same engine.
 
-    python bench/prompt_layout.py [--users 60] [--candidates 30] [--rounds 3] [--model bundled]
+    python bench/prompt_layout.py [--users 60] [--candidates 30] [--rounds 3] [--model bundled | larger]
 
 Ours: the user first and the candidate last, keywords only, so a user's candidates share their prefix. The paper's: the
 candidate's picture in every prompt, no shared prefix (the prefix cache is off). Turn about, each with an engine of its
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from synthetic import settings, users, users_of_the_paper
+from synthetic import larger_backbone, settings, users, users_of_the_paper
 
 from mmsrarec.engines import batch
 from mmsrarec.storage import runs
@@ -40,8 +40,10 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=60)
     parser.add_argument("--candidates", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="bundled", help="folder or hub name")
+    parser.add_argument("--model", default="bundled", help="folder or hub name; larger = 90 M random weights")
     arguments = parser.parse_args()
+    if arguments.model == "larger":
+        arguments.model = larger_backbone(Path(tempfile.mkdtemp()) / "larger")
     results: dict[str, list[dict[str, float]]] = {layout: [] for layout in LAYOUTS}
     for number in range(arguments.rounds):
         for layout in LAYOUTS if number % 2 == 0 else reversed(LAYOUTS):

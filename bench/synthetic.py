@@ -1,12 +1,15 @@
 """Users, candidates and pictures made by chance, for the measurements of this folder: only their sizes matter."""
 
+import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mmsrarec.config import Config
+from mmsrarec.collaborative.evidence import Pieces, levels
+from mmsrarec.config import BUNDLED_MODEL, Config
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group, Request
 from mmsrarec.recommendation import prompt
@@ -14,7 +17,7 @@ from mmsrarec.storage.objects import Pictures, image_hash
 
 WORDS = """red orange yellow green blue purple pink brown black plain striped dotted checked mug lamp bag chair clock
 wool steel oak glass cotton leather calm wild modern classic summer winter travel office kitchen garden""".split()
-LEVELS = "together weak, follows none, similar shoppers 1, rank top 20, popular middle"
+LEVELS = levels(Pieces(0.02, 0.0, 1, 0.4, 0.3, 20, 0.5))
 KEYWORDS, HISTORY, SIMILAR = 8, 5, 3
 
 
@@ -22,6 +25,30 @@ def settings(folder: Path, model: str, **engine) -> Config:
     inputs = {"items": "-", "interactions": "-", "images": str(folder / "pictures")}
     options = {"enforce_eager": True, "kv_cache_gb": 0.5, **engine}
     return Config(inputs=inputs, model=model, lake={"root": str(folder / "lake")}, engine=options)
+
+
+def larger_backbone(folder: Path) -> str:
+    """A Qwen2.5-VL of 90 million parameters that spends 256 tokens on a picture of 448 x 448, as the 7B one does. Its
+    weights are random: speed does not depend on them."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    shutil.copytree(BUNDLED_MODEL, folder)
+    (folder / "model.safetensors").unlink()
+    config = AutoConfig.from_pretrained(folder)
+    language, vision = config.text_config, config.vision_config
+    language.hidden_size, language.intermediate_size, language.num_hidden_layers = 768, 2048, 12
+    language.num_attention_heads, language.num_key_value_heads = 12, 2
+    language.layer_types = ["full_attention"] * language.num_hidden_layers
+    vision.hidden_size, vision.intermediate_size, vision.num_heads, vision.depth = 384, 1024, 6, 6
+    vision.out_hidden_size = language.hidden_size
+    AutoModelForImageTextToText.from_config(config).bfloat16().save_pretrained(folder)
+    for file in folder.glob("*processor*_config.json"):
+        known = json.loads(file.read_text())
+        for part in (known, known.get("image_processor", {})):
+            if "size" in part:
+                part["size"] = {"shortest_edge": 448 * 448, "longest_edge": 448 * 448}
+        file.write_text(json.dumps(known))
+    return str(folder)
 
 
 def users(config: Config, count: int, candidates: int) -> list[Group]:

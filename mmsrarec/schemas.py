@@ -47,8 +47,8 @@ TABLES: dict[str, pa.Schema] = {
     "similar_users": _schema(
         user_id=STRING, rank=LONG, neighbor_user_id=STRING, similarity=DOUBLE, next_item_id=STRING
     ),
-    # rank from 1 per user; source = sasrec | similar_users | cooccurrence | content | similar_content | new | popular, the first
-    # named it. cf_score is SASRec's logit, null for an item outside its vocabulary.
+    # rank from 1 per user; source = sasrec | similar_users | cooccurrence | content | similar_content | new | popular,
+    # the first that named it. cf_score is SASRec's logit, null for an item outside its vocabulary.
     "candidates": _schema(user_id=STRING, item_id=STRING, source=STRING, cf_score=DOUBLE, rank=LONG),
     # Evidence about a (user, candidate) pair, raw: co-occurrence and transition scores summed over the latest items
     # of the history (later items weigh more), similar users who took it next, cosine of its keywords with those of the

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
+from mmsrarec.config import BUNDLED_MODEL
 from mmsrarec.demo import teacher
 from mmsrarec.demo.shop import WEIGHTS, make_shop, write_shop
 
@@ -70,3 +73,14 @@ def test_the_teacher_learns_what_goes_with_the_fit() -> None:
     answers = teacher.fit(features, fits)(features)
     fitting = np.array(fits) > 0.5
     assert min(np.array(answers)[fitting]) > 0.6 > 0.4 > max(np.array(answers)[~fitting])
+
+
+def test_the_backbone_was_taught_with_the_tokens_that_an_engine_sees() -> None:
+    """transformers builds Qwen2's own normalizer and pre-tokenizer whatever the file says: another one in the file
+    means that the lessons were cut into other tokens."""
+    taught, served = (
+        Tokenizer.from_file(str(BUNDLED_MODEL / "tokenizer.json")),
+        AutoTokenizer.from_pretrained(BUNDLED_MODEL),
+    )
+    for text in ("1. red, plain, mug\nEvidence: like history 7, rank top 10", "It's 20 cm\n\n  wide, cafe\u0301 42%"):
+        assert taught.encode(text).ids == served(text).input_ids

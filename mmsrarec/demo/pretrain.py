@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "backbone", help="folder of the weights")
     parser.add_argument("--state", type=Path, default=Path("build/pretrain"), help="folder of the resumable state")
     parser.add_argument("--resume", action="store_true", help="go on from the saved state")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=50, help="steps")
     parser.add_argument("--report", type=int, default=20, help="steps between progress lines")

@@ -3,6 +3,7 @@ with a byte-level tokenizer of its own (any text can be written; common English 
 
 import copy
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,9 @@ CHAT_TEMPLATE = (
 def make_processor(seed: int = 0) -> Qwen2_5_VLProcessor:
     """Tokenizer trained on English words by their frequency and on our own prompts; Qwen2-VL's picture processing."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Qwen2's own: whoever loads the folder builds them anew, whatever was saved.
+    ready = Qwen2TokenizerFast().backend_tokenizer
+    tokenizer.normalizer, tokenizer.pre_tokenizer = ready.normalizer, ready.pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -67,7 +70,10 @@ def make_processor(seed: int = 0) -> Qwen2_5_VLProcessor:
     pictures = Qwen2VLImageProcessor(size=pixels, patch_size=14, merge_size=2, temporal_patch_size=2)
     videos = Qwen2VLVideoProcessor(size=pixels, patch_size=14, merge_size=2, temporal_patch_size=2)
     fast.chat_template = CHAT_TEMPLATE
-    return Qwen2_5_VLProcessor(pictures, fast, videos, chat_template=CHAT_TEMPLATE)
+    processor = Qwen2_5_VLProcessor(pictures, fast, videos, chat_template=CHAT_TEMPLATE)
+    with tempfile.TemporaryDirectory() as folder:  # the lessons see the tokens that an engine will see
+        processor.save_pretrained(folder)
+        return Qwen2_5_VLProcessor.from_pretrained(folder)
 
 
 def make_model(processor: Qwen2_5_VLProcessor, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:

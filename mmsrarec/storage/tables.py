@@ -107,8 +107,8 @@ def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:
 
 
 def vacuum(root: str, name: str) -> None:
-    """Remove the files that the table has not used for as long as its properties say."""
-    DeltaTable(address(root, name)).vacuum(dry_run=False)
+    """Remove the files that the table has not used for as long as its properties say, forgotten ones too."""
+    DeltaTable(address(root, name)).vacuum(dry_run=False, full=True)
 
 
 def from_rows(name: str, rows: list[dict]) -> pa.Table:

@@ -1,26 +1,59 @@
-"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec explain CONFIG --user ID`; and `job`, the
-whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages' work.
+"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec explain CONFIG --user ID`, `mmsrarec runs
+CONFIG`; and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages'
+work.
 
-Exit status: 0 done, 2 a problem of the user's data or settings (told in words), 1 an unexpected error (the trace goes
-to a file that is named), 130 interrupted.
+Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 8 other causes (errors.py);
+1 an unexpected error, whose trace goes to a file that is named; 130 interrupted by Ctrl-C or SIGTERM.
 """
 
 import argparse
+import inspect
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import wraps
+from logging import ERROR
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mmsrarec import log
 from mmsrarec.config import Config, load
-from mmsrarec.errors import UserError
-from mmsrarec.pipeline import STAGES, run_stage
+from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, UserError
+from mmsrarec.pipeline import STAGES, run_stages
+from mmsrarec.reports import ledger, metrics
 from mmsrarec.storage.runs import new_run_id
 
-app = typer.Typer(
+LOG_FORMAT = typer.Option("--log-format", help="Lines for people, or JSON lines for machines, on standard error.")
+
+
+class Commands(typer.Typer):
+    """Gives every command the option --log-format."""
+
+    def command(self, *arguments, **options) -> Callable:  # noqa: ANN002, ANN003
+        register = super().command(*arguments, **options)
+
+        def add(function: Callable) -> Callable:
+            @wraps(function)
+            def logged(*values: object, log_format: log.Format = "people", **named: object) -> None:
+                log.use(log_format)
+                function(*values, **named)
+
+            signature = inspect.signature(function)
+            form = Annotated[log.Format, LOG_FORMAT]
+            option = inspect.Parameter("log_format", inspect.Parameter.KEYWORD_ONLY, default="people", annotation=form)
+            logged.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
+            logged.__annotations__ = {**function.__annotations__, "log_format": form}
+            register(logged)
+            return function
+
+        return add
+
+
+app = Commands(
     help="Nightly multimodal recommendation for a whole catalog.\n\n"
     "Start with `mmsrarec run conf/local.yaml`; then point it at your own data:\n\n"
     "    mmsrarec run conf/local.yaml --set inputs.items=items.csv --set inputs.interactions=events.parquet "
@@ -39,7 +72,7 @@ Settings = Annotated[
 @app.command()
 def run(config: ConfigPath, settings: Settings = None) -> None:
     """Every stage in order: from items and interactions to lists with reasons, and their evaluation."""
-    _exit(_guarded(lambda: _run(load(config, settings or []), list(STAGES))))
+    sys.exit(_run(lambda: load(config, settings or []), list(STAGES)))
 
 
 @app.command()
@@ -51,12 +84,24 @@ def explain(
     """A user's history, similar users, candidates and list, with the reasons; reads tables only."""
     from mmsrarec.recommendation.explain import explain as explain_user
 
-    _exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
+    sys.exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
+
+
+@app.command()
+def runs(
+    config: ConfigPath,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="RUN_ID", help="Only this run, in full.", show_default=False)
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """The ledger: what every run and stage did, what it cost and with which versions; and who holds the lake."""
+    sys.exit(_guarded(lambda: ledger.show(load(config, settings or []), run_id)))
 
 
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
-        _exit(_guarded(lambda: _run(load(config, settings or []), [name])))
+        sys.exit(_run(lambda: load(config, settings or []), [name]))
 
     app.command(name, help=f"{STAGES[name].summary} (One stage of `run`.)")(command)
 
@@ -74,40 +119,49 @@ def job(name: str) -> None:
     parser = argparse.ArgumentParser(description=STAGES[name].summary)
     parser.add_argument("--config", required=True, help="YAML file, e.g. conf/local.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override a setting")
+    parser.add_argument("--log-format", choices=log.Format.__args__, default="people", help="form of the log lines")
     arguments = parser.parse_args()
-    _exit(_guarded(lambda: _run(load(arguments.config, arguments.set), [name])))
+    log.use(arguments.log_format)
+    sys.exit(_run(lambda: load(arguments.config, arguments.set), [name]))
 
 
-def _run(config: Config, names: list[str]) -> None:
-    run_id = new_run_id()
-    _say(f"run {run_id}: {', '.join(names)}; lake {config.lake.root}")
-    for name in names:
-        started = time.monotonic()
-        _say(f"{name}: started")
-        run_stage(name, config, run_id)
-        _say(f"{name}: completed in {time.monotonic() - started:.1f} s")
+def _run(read: Callable[[], Config], names: list[str]) -> int:
+    run_id, started = new_run_id(), time.monotonic()
+
+    def work() -> int:
+        config = read()
+        log.say(f"run {run_id}: {', '.join(names)}; lake {config.lake.root}", "run_started", stages=names)
+        status = _guarded(lambda: run_stages(names, config, run_id))
+        metrics.write(config)
+        ledger.last_line(config, run_id, status, time.monotonic() - started)
+        return status
+
+    with log.context(run_id=run_id):
+        return _guarded(work)
 
 
-def _guarded(work: Callable[[], None]) -> int:
+def _guarded(work: Callable[[], int | None]) -> int:
+    """The exit status: what `work` returns, or by the cause of its end, which is said."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        work()
+        return work() or DONE
     except UserError as error:
-        _say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from what is done")
-        return 130
+        _fail(f"error: {error}", error, error.exit_status)
+        return error.exit_status
+    except (KeyboardInterrupt, SystemExit) as error:  # Ray's own handler of SIGTERM exits
+        _fail("interrupted; the same command goes on from what is done", error, INTERRUPTED)
+        return INTERRUPTED
     except Exception as error:
         trace = Path("mmsrarec-error.log").resolve()
         trace.write_text(traceback.format_exc())
-        _say(f"unexpected error: {type(error).__name__}: {str(error)[:500]}\nthe full trace is in {trace}")
-        return 1
-    return 0
+        said = f"unexpected error: {type(error).__name__}: {str(error)[:500]}\nthe full trace is in {trace}"
+        _fail(said, error, UNEXPECTED)
+        return UNEXPECTED
 
 
-def _exit(status: int) -> None:
-    sys.exit(status)
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _fail(said: str, error: BaseException, status: int) -> None:
+    log.say(said, "error", ERROR, error=type(error).__name__, exit_status=status)

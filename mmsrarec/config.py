@@ -47,6 +47,8 @@ class Run(Section):
     date: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}$", description="date of the lists; default today (UTC)")
     seed: int = Field(17, description="seed of everything random")
     error_budget: Fraction = Field(0.2, description="a stage stops when more than this share of its rows is rejected")
+    lease: Positive = Field(300, description="seconds without a heartbeat after which a run's lock may be taken over")
+    metrics: str | None = Field(None, description="file of the Prometheus metrics; default metrics.prom in the lake")
 
     @property
     def run_date(self) -> str:

@@ -1,8 +1,15 @@
-"""Errors that a person reads: one clear message with what, where and the remedy; the command line prints no trace."""
+"""Errors that a person reads: one clear message with what, where and the remedy; the command line prints no trace.
+
+Each carries the exit status of the program, one per cause, so that a scheduler can act (README, Exit status).
+"""
+
+DONE, UNEXPECTED, INTERRUPTED = 0, 1, 130
 
 
 class UserError(Exception):
     """Base of every error whose message is meant for the person who runs the job."""
+
+    exit_status = 2
 
 
 class ConfigError(UserError, ValueError):
@@ -16,6 +23,34 @@ class InputError(UserError, ValueError):
 class BudgetError(UserError):
     """More rows were rejected than `run.error_budget` allows; the message has the counts per reason."""
 
+    exit_status = 3
+
+
+class LockError(UserError):
+    """Another run holds the lake, or took it over while this one was not there."""
+
+    exit_status = 4
+
+
+class GateError(UserError):
+    """The staged lists do not pass their gates; readers keep what was published before."""
+
+    exit_status = 5
+
+
+class PlanError(UserError):
+    """The work ahead would cost more than `budget` allows; no engine was started."""
+
+    exit_status = 6
+
 
 class ModelError(UserError, ValueError):
     """The model, or the engine that should serve it, cannot be used."""
+
+    exit_status = 7
+
+
+class UnfinishedError(UserError):
+    """The latest run of a stage whose tables are to be read did not complete."""
+
+    exit_status = 8

@@ -8,10 +8,14 @@ A stage is a function (config, run_id) that reads and writes tables; nothing els
 """
 
 import importlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mmsrarec import log
 from mmsrarec.config import Config
+from mmsrarec.reports import metrics
+from mmsrarec.storage import lock
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,15 @@ STAGES: dict[str, StageEntry] = {
 
 def run_stage(name: str, config: Config, run_id: str) -> None:
     STAGES[name].function(name)(config, run_id)
+
+
+def run_stages(names: list[str], config: Config, run_id: str) -> None:
+    """Some stages in order, as one run that holds the lake from the first to the last."""
+    with lock.held(config, run_id):
+        for name in names:
+            started = time.monotonic()
+            log.say(f"{name}: started", "stage_started", stage=name)
+            run_stage(name, config, run_id)
+            seconds = time.monotonic() - started
+            log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", stage=name, seconds=round(seconds, 1))
+            metrics.write(config)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from mmsrarec import log
+
 LINE_EVERY_SECONDS = 10.0
 
 
@@ -24,7 +26,7 @@ class Progress:
         self._bar = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not log.is_json():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -57,10 +59,13 @@ class Progress:
 
     def _line(self, note: str) -> None:
         self._printed = time.monotonic()
-        total = f"/{self.total:,}" if self.total is not None else ""
-        left = ""
-        if self.total is not None and 0 < self.done < self.total:
-            left = f", {(self.total - self.done) / self._rate():.0f} s left"
+        rate, total, left = self._rate(), "", ""
+        counts = {"done": self.done, "total": self.total, "unit": self.unit, "per_second": round(rate, 2), "note": note}
+        if self.total is not None:
+            total = f"/{self.total:,}"
+            if 0 < self.done < self.total:
+                counts["seconds_left"] = round((self.total - self.done) / rate)
+                left = f", {counts['seconds_left']} s left"
         suffix = f", {note}" if note else ""
-        rate = f"{self._rate():.1f} {self.unit}/s"
-        print(f"{self.stage}: {self.done:,}{total} {self.unit}, {rate}{left}{suffix}", file=sys.stderr, flush=True)
+        said = f"{self.stage}: {self.done:,}{total} {self.unit}, {rate:.1f} {self.unit}/s{left}{suffix}"
+        log.say(said, "progress", **counts)

@@ -114,7 +114,9 @@ TABLES: dict[str, pa.Schema] = {
     ),
     # The sampled negatives behind a sampled protocol, so that anyone can recompute it.
     "evaluation_candidates": _schema(user_id=STRING, target_item_id=STRING, negative_item_ids=STRINGS),
-    # The ledger: one row per run and stage. versions and notes are JSON.
+    # The ledger: one row per run and stage; status = running | completed | failed | interrupted. A running row of a
+    # run that no longer holds the lake is a run that was lost. versions (of the code, the model, the prompt and, under
+    # tables, the Delta versions of what was read) and notes are JSON.
     "runs": _schema(
         run_id=STRING,
         stage=STRING,
@@ -128,6 +130,21 @@ TABLES: dict[str, pa.Schema] = {
         output_tokens=LONG,
         versions=STRING,
         notes=STRING,
+    ),
+    # Always one row: who holds the lake, or (released_at is set) who held it last. token is new with every holder;
+    # process_started tells a pid from the same pid given again, and pids mean something on the same machine only.
+    "locks": _schema(
+        token=STRING,
+        run_id=STRING,
+        command=STRING,
+        host=STRING,
+        machine=STRING,
+        pid=LONG,
+        process_started=DOUBLE,
+        acquired_at=TIME,
+        heartbeat_at=TIME,
+        lease_seconds=LONG,
+        released_at=TIME,
     ),
 }
 
@@ -146,6 +163,22 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evaluation": ("run_id", "dataset", "protocol", "method", "metric", "k"),
     "evaluation_candidates": ("user_id",),
     "runs": ("run_id", "stage"),
+    "locks": ("token",),
 }
 
 PARTITIONS: dict[str, list[str]] = {"recommendations": ["run_date"]}
+
+# The stage that makes what another one reads: tables, the checkpoint (sasrec) and the index (training_users).
+MADE_BY: dict[str, str] = {
+    "histories": "build_cf",
+    "catalog": "build_cf",
+    "item_cooccurrence": "build_cf",
+    "item_transitions": "build_cf",
+    "sasrec": "train_sasrec",
+    "training_users": "index_cf",
+    "item_keywords": "summarize_items",
+    "similar_users": "retrieve",
+    "candidates": "retrieve",
+    "evidence": "retrieve",
+    "recommendations": "recommend",
+}

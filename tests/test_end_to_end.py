@@ -147,7 +147,7 @@ def test_explain_tells_the_story(first: subprocess.CompletedProcess, config: Con
 def test_a_second_run_asks_no_engine_and_changes_nothing(
     first: subprocess.CompletedProcess, config: Config, settings: list[str]
 ) -> None:
-    before = {name: rows(config, name) for name in WRITTEN if name not in ("runs", "evaluation")}
+    before = {name: rows(config, name) for name in WRITTEN if name not in ("runs", "evaluation", "locks")}
     again = command("run", "conf/local.yaml", *settings)
     assert again.returncode == 0, again.stderr[-3000:]
     for name, known in before.items():

@@ -10,7 +10,6 @@ Milvus server instead.
 import hashlib
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +22,12 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 from milvus_lite.exceptions import DataDirLockedError
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from mmsrarec import log
 from mmsrarec.collaborative import embed, sasrec
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, UserError
 from mmsrarec.progress import Progress
-from mmsrarec.storage import runs
+from mmsrarec.storage import guard, runs
 
 METRIC = "IP"  # of vectors of length 1, so the cosine
 MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
@@ -46,7 +46,7 @@ class Neighbor(NamedTuple):
 
 def index_cf(config: Config, run_id: str) -> None:
     """Fill a collection from the training users of `histories` and swap the alias; skip where it would be the same."""
-    with runs.stage(config, "index_cf", run_id) as stage:
+    with runs.stage(config, "index_cf", run_id, ("histories", "sasrec")) as stage:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
         checkpoint = sasrec.load(sasrec.folder(config))
@@ -54,7 +54,7 @@ def index_cf(config: Config, run_id: str) -> None:
         version = version_of(config.index.collection, checkpoint.model_hash, rows)
         with UserIndex(config) as index:
             if index.version == version:
-                print("index_cf: nothing has changed, the index stays", file=sys.stderr)
+                log.say("index_cf: nothing has changed, the index stays", "unchanged")
                 stage.notes["skipped"] = "unchanged inputs"
             else:
                 with Progress("index_cf", total=rows.num_rows, unit="positions") as progress:
@@ -91,7 +91,7 @@ class UserIndex:
     """
 
     def __init__(self, config: Config):
-        self.alias = config.index.collection
+        self.alias, self._root = config.index.collection, config.lake.root
         self._client = self._server = self._database = None
         self._rows = 0
         uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
@@ -151,6 +151,7 @@ class UserIndex:
             self._client.insert(version, [dict(zip(names, row, strict=True)) for row in columns])
             count += len(users)
         self._finish(version, count)
+        guard.check(self._root)
         self._swap(version)
         self._rows = count
 

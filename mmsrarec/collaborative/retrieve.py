@@ -27,12 +27,22 @@ from mmsrarec.storage.spool import Spool
 
 BATCH_CELLS = 10_000_000  # users x items in memory at a time
 BATCH_USERS = 512
+READS = (
+    "histories",
+    "catalog",
+    "item_cooccurrence",
+    "item_transitions",
+    "sasrec",
+    "training_users",
+    "item_keywords",
+)
 
 
 def retrieve(config: Config, run_id: str) -> None:
     """Write similar_users, candidates and evidence for all users, from their whole histories."""
     root = config.lake.root
-    with runs.stage(config, "retrieve", run_id) as stage, Spool("similar_users", "candidates", "evidence") as spool:
+    made = "similar_users", "candidates", "evidence"
+    with runs.stage(config, "retrieve", run_id, READS) as stage, Spool(*made) as spool:
         total = tables.read(root, "histories", ["user_id"]).num_rows
         with Retriever(config) as retriever, Progress("retrieve", total, "users") as progress:
             for batch in tables.stream(root, "histories", ["user_id", "item_ids"], retriever.batch_users):
@@ -44,7 +54,7 @@ def retrieve(config: Config, run_id: str) -> None:
                 spool.write("evidence", retriever.evidence(users, candidates, similar))
                 progress.advance(len(users))
             stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
-        for name in ("similar_users", "candidates", "evidence"):
+        for name in made:
             tables.replace(root, name, spool.batches(name))
             stage.notes[name] = spool.rows[name]
         stage.rows_in, stage.rows_out = total, spool.rows["candidates"]

@@ -6,26 +6,35 @@ the cascade ranks no item behind its candidates. seconds is the method's own tim
 gave before cost nothing.
 """
 
-import sys
 from functools import partial
 
+from mmsrarec import log
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation import baselines, cascade, metrics, protocol, report
 from mmsrarec.evaluation.protocol import Outcome, TestSet
 from mmsrarec.storage import runs, tables
 
+READS = (
+    "histories",
+    "catalog",
+    "item_cooccurrence",
+    "item_transitions",
+    "sasrec",
+    "training_users",
+    "item_keywords",
+)
 AT_K = {"hr": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
 
 
 def evaluate(config: Config, run_id: str) -> None:
     """Publish and print the figures of this run. InputError where build_cf has not run."""
-    with runs.stage(config, "evaluate", run_id) as stage:
+    with runs.stage(config, "evaluate", run_id, READS) as stage:
         test = protocol.load(config)
         stage.notes |= {"users": len(test.users), "left_out": test.left_out, "catalog": len(test.items)}
         tables.replace(config.lake.root, "evaluation_candidates", protocol.candidates_table(test))
         if not len(test.users):
-            print(f"evaluate: nobody to test; left out: {test.left_out or 'no test users'}", file=sys.stderr)
+            log.say(f"evaluate: nobody to test; left out: {test.left_out or 'no test users'}", "nobody_to_test")
             return
         rows = figures(config, run_id, _outcomes(config, stage, test))
         stage.check_budget()

@@ -42,7 +42,7 @@ class Plan:
 
 def summarize_items(config: Config, run_id: str) -> None:
     """Write item_keywords, one commit. Raises BudgetError before the engine starts if too many items are empty."""
-    with runs.stage(config, "summarize_items", run_id) as stage:
+    with runs.stage(config, "summarize_items", run_id, ("catalog",)) as stage:
         if not tables.exists(config.lake.root, "catalog"):
             raise InputError(f"{config.table('catalog')}: no such table; run build_cf first")
         template = Template(config.model_path, config.engine.trust_remote_code)

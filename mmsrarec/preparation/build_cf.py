@@ -15,7 +15,7 @@ from mmsrarec.preparation.columns import Columns, check_mapping
 from mmsrarec.progress import Progress
 from mmsrarec.storage import runs
 from mmsrarec.storage.runs import Stage
-from mmsrarec.storage.spark import read_input, readable, session, write_table
+from mmsrarec.storage.spark import input_version, read_input, readable, session, write_table
 
 STEPS = 6
 
@@ -36,6 +36,8 @@ def _build(spark: SparkSession, stage: Stage, progress: Progress) -> None:
     item_rows = read_input(spark, config.inputs.items, "inputs.items")
     taken_rows = read_input(spark, config.inputs.interactions, "inputs.interactions")
     check_mapping(config, item_rows, taken_rows)
+    for name in ("items", "interactions"):
+        stage.tables_read[f"inputs.{name}"] = input_version(spark, getattr(config.inputs, name))
     items = _items(item_rows, config, stage)
     progress.advance(note="items")
     users = _histories(taken_rows, items, config, stage)

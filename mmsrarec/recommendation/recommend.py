@@ -22,17 +22,14 @@ from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.rank import Scored, because, top
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, Task, keywords_by_item
+from mmsrarec.schemas import MADE_BY
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.spool import Spool
 
+READS = ("histories", "catalog", "item_keywords", "similar_users", "candidates", "evidence")
 USERS = 4096  # read at a time
 SHORT_HISTORY = 2  # interactions below which a list is marked
-MADE_BY = {
-    "histories": "build_cf",
-    "catalog": "build_cf",
-    "item_keywords": "summarize_items",
-    "candidates": "retrieve",
-}
+NEEDED = ("histories", "catalog", "item_keywords", "candidates")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Night:
 
 def recommend(config: Config, run_id: str) -> None:
     """Write the recommendations of run.date: for every user of `histories` its best top_k available unseen items."""
-    with runs.stage(config, "recommend", run_id) as stage:
+    with runs.stage(config, "recommend", run_id, READS) as stage:
         _require(config)
         template = Template(config.model_path, config.engine.trust_remote_code)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
@@ -58,9 +55,9 @@ def recommend(config: Config, run_id: str) -> None:
 
 
 def _require(config: Config) -> None:
-    for table, maker in MADE_BY.items():
+    for table in NEEDED:
         if not tables.count(config.lake.root, table):
-            raise InputError(f"{config.table(table)}: nothing there; run {maker} first")
+            raise InputError(f"{config.table(table)}: nothing there; run {MADE_BY[table]} first")
 
 
 def _index_version(config: Config) -> dict[str, str]:

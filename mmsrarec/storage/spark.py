@@ -24,6 +24,7 @@ from pyspark.sql.types import StructType
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, UserError
 from mmsrarec.schemas import TABLES
+from mmsrarec.storage import guard
 from mmsrarec.storage.tables import PROPERTIES
 
 # What every session needs, however it was started.
@@ -87,12 +88,23 @@ def read_input(spark: SparkSession, path: str, setting: str) -> DataFrame:
 
     Raises InputError, naming `setting`, where there is nothing that can be read.
     """
-    address = path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
+    address = _address(path)
     with readable(f"{setting}={path}"):
         rows = _load(spark, address, _kind(spark, address, f"{setting}={path}"))
     if not rows.columns:
         raise InputError(f"{setting}={path}: the file is empty")
     return rows
+
+
+def input_version(spark: SparkSession, path: str) -> int | None:
+    """The Delta version that `read_input` reads; None where the input is no Delta table."""
+    if not DeltaTable.isDeltaTable(spark, _address(path)):
+        return None
+    return DeltaTable.forPath(spark, _address(path)).history(1).first()["version"]
+
+
+def _address(path: str) -> str:
+    return path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
 
 
 def _load(spark: SparkSession, address: str, kind: str) -> DataFrame:
@@ -114,6 +126,8 @@ def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
 
 def write_table(rows: DataFrame, config: Config, name: str, mode: str = "overwrite") -> None:
     """One commit that replaces the table (or appends to it), with exactly the columns and types of schemas.TABLES."""
+    # Asked when the rows are about to be computed: the commit itself is the JVM's.
+    guard.check(config.lake.root)
     columns = [F.col(field.name).cast(field.dataType).alias(field.name) for field in table_schema(name)]
     writer = rows.select(*columns).write.format("delta").mode(mode).options(**PROPERTIES)
     if mode == "overwrite":

@@ -8,15 +8,22 @@ import os
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 from pyarrow import fs
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
 from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
+from mmsrarec.storage import guard
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
+# Of a table that is swapped every minute: nobody asks what it said last week.
+SHORT_MEMORY = {
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 days",
+}
 
 
 def address(root: str, name: str) -> str:
@@ -69,22 +76,58 @@ def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch]) -> N
     _write(root, name, data, mode="append", predicate=None)
 
 
+def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
+    """The Delta version of the table (None where there is none) and all its rows at that version."""
+    if not exists(root, name):
+        return None, TABLES[name].empty_table()
+    table = DeltaTable(address(root, name))
+    return table.version(), _dataset(root, name, table).to_table().cast(TABLES[name])
+
+
+def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:
+    """Put `rows` in the place of the whole table if it is still as at version `seen`; False where another was faster.
+
+    Of any number of writers that saw the same version exactly one gets True, on every store that delta-rs commits to.
+    It needs rows on both sides: two replacements of nothing would not be in each other's way.
+    """
+    place = address(root, name)
+    try:
+        write_deltalake(
+            place if seen is None else DeltaTable(place, version=seen),
+            rows.cast(TABLES[name]),
+            mode="error" if seen is None else "overwrite",
+            configuration=PROPERTIES | SHORT_MEMORY,
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except DeltaError:
+        if version(root, name) == seen:  # nobody else was there, so the store has another trouble
+            raise
+        return False
+    return True
+
+
+def vacuum(root: str, name: str) -> None:
+    """Remove the files that the table has not used for as long as its properties say, forgotten ones too."""
+    DeltaTable(address(root, name)).vacuum(dry_run=False, full=True)
+
+
 def from_rows(name: str, rows: list[dict]) -> pa.Table:
     """Rows as dictionaries to a table with the schema of `name`; a missing key becomes null."""
     return pa.Table.from_pylist(rows, schema=TABLES[name])
 
 
-def _dataset(root: str, name: str) -> Dataset:
+def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
     """The table's files. Local ones are read by Arrow's own file system: threads that still hold a file of delta-rs,
     a Python object, when the interpreter ends abort the whole process now and then."""
     place = address(root, name)
     local = "://" not in place
     system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else None
-    return DeltaTable(place).to_pyarrow_dataset(filesystem=system)
+    return (table or DeltaTable(place)).to_pyarrow_dataset(filesystem=system)
 
 
 def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode: str, predicate: str | None) -> None:
     schema = TABLES[name]
+    guard.check(root)
     if isinstance(data, pa.Table):
         data = data.select(schema.names).cast(schema)
     else:

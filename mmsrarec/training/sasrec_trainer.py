@@ -8,7 +8,6 @@ run with unchanged inputs keeps the checkpoint.
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +18,14 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from mmsrarec import log
 from mmsrarec.collaborative import embed, sasrec
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
-from mmsrarec.storage import runs
+from mmsrarec.storage import guard, runs
 
 STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATCH, so that it sees enough steps
 SMALLEST_BATCH = 16
@@ -46,7 +46,7 @@ class TrainingData:
 
 def train_sasrec(config: Config, run_id: str) -> None:
     """Train and save the checkpoint, or keep the one that the same inputs have made."""
-    with runs.stage(config, "train_sasrec", run_id) as stage:
+    with runs.stage(config, "train_sasrec", run_id, ("histories",)) as stage:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
         data = training_data(histories)
@@ -54,12 +54,13 @@ def train_sasrec(config: Config, run_id: str) -> None:
         place = sasrec.folder(config)
         present = sasrec.describe(place)
         if present and present["facts"]["made_from"] == made_from:
-            print("train_sasrec: nothing has changed, the checkpoint stays", file=sys.stderr)
+            log.say("train_sasrec: nothing has changed, the checkpoint stays", "unchanged")
             stage.notes["skipped"] = "unchanged inputs"
             model_hash, facts = present["model_hash"], present["facts"]
         else:
             model, facts = fit(data, config.sasrec, config.run.seed)
             facts["made_from"] = made_from
+            guard.check(config.lake.root)
             model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
         stage.rows_out = len(data.vocabulary)
         stage.versions["sasrec"] = model_hash

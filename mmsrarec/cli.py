@@ -1,5 +1,6 @@
-"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec explain CONFIG --user ID`; and `job`, the
-whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages' work.
+"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec plan CONFIG`, `mmsrarec explain CONFIG
+--user ID`; and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages'
+work.
 
 Exit status: 0 done, 2 a problem of the user's data or settings (told in words), 1 an unexpected error (the trace goes
 to a file that is named), 130 interrupted.
@@ -54,6 +55,22 @@ def explain(
     _exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
 
 
+@app.command()
+def plan(
+    config: ConfigPath,
+    settings: Settings = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Read the inputs anew, not the lake's catalog.")] = False,
+) -> None:
+    """What a run would ask its engines: items, pairs, tokens, hours and money per stage; starts none."""
+
+    def work() -> None:
+        from mmsrarec.planning.report import show
+
+        show(load(config, settings or []), fresh)
+
+    _exit(_guarded(work))
+
+
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
         _exit(_guarded(lambda: _run(load(config, settings or []), [name])))
@@ -81,8 +98,12 @@ def job(name: str) -> None:
 def _run(config: Config, names: list[str]) -> None:
     run_id = new_run_id()
     _say(f"run {run_id}: {', '.join(names)}; lake {config.lake.root}")
-    for name in names:
+    for number, name in enumerate(names):
         started = time.monotonic()
+        if config.budget.limited:
+            from mmsrarec.planning.plan import require
+
+            require(config, run_id, names[number:])
         _say(f"{name}: started")
         run_stage(name, config, run_id)
         _say(f"{name}: completed in {time.monotonic() - started:.1f} s")

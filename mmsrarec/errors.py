@@ -17,5 +17,11 @@ class BudgetError(UserError):
     """More rows were rejected than `run.error_budget` allows; the message has the counts per reason."""
 
 
+class PlanError(UserError):
+    """The work ahead would cost more than `budget` allows; no engine was started."""
+
+    exit_status = 6
+
+
 class ModelError(UserError, ValueError):
     """The model, or the engine that should serve it, cannot be used."""

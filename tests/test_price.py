@@ -12,12 +12,12 @@ from mmsrarec.engines import batch, price
 from mmsrarec.engines.price import Past
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group, Request
-from mmsrarec.engines.work import Work
+from mmsrarec.engines.workload import Workload
 from mmsrarec.errors import PlanError
 from mmsrarec.storage import runs, tables
 
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
-ITEMS, PAIRS = Work(100, 200, 100, 20_000, 0, 1_200), Work(10, 300, 0, 60_000, 40_000, 300)
+ITEMS, PAIRS = Workload(100, 200, 100, 20_000, 0, 1_200), Workload(10, 300, 0, 60_000, 40_000, 300)
 
 
 def settings(folder: Path, **sections) -> Config:
@@ -48,7 +48,7 @@ def test_the_ledger_tells_speed_start_and_length_of_answers(tmp_path: Path) -> N
     items = known.priced("summarize_items", ITEMS)
     assert (items.seconds, items.money) == (10 + 200 / 10, pytest.approx(0.3))
     assert known.priced("evaluate", PAIRS).seconds == 300 / 10, "evaluate scores as recommend does"
-    assert known.priced("recommend", Work()).seconds == 0
+    assert known.priced("recommend", Workload()).seconds == 0
 
 
 def test_what_is_given_wins(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_this_run_has_spent_counts(tmp_path: Path) -> None:
     price.require(config, "another run", ahead)
     with pytest.raises(PlanError, match="after 10,000 tokens spent by this run"):
         price.require(config, "r", ahead)
-    price.require(config, "r", [past(config).priced("recommend", Work())])  # nothing is ahead
+    price.require(config, "r", [past(config).priced("recommend", Workload())])  # nothing is ahead
 
 
 def test_hours_that_nobody_knows_are_refused(tmp_path: Path) -> None:

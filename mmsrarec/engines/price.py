@@ -11,7 +11,7 @@ from functools import cached_property
 
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
-from mmsrarec.engines.work import Work, measure
+from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import PlanError
 from mmsrarec.storage import tables
 
@@ -21,11 +21,11 @@ COLUMNS = ["stage", "status", "started_at", "finished_at", "prompt_tokens", "out
 
 @dataclass(frozen=True)
 class Planned:
-    """Work of a stage with its price, None where it cannot be told; `total` are its items or pairs, asked or not;
+    """Workload of a stage with its price, None where it cannot be told; `total` are its items or pairs, asked or not;
     `basis` says in words where the figures come from."""
 
     stage: str
-    work: Work
+    work: Workload
     seconds: float | None
     money: float | None
     total: int = 0
@@ -46,12 +46,12 @@ class Past:
             return sum(row["output_tokens"] for row in runs) / sum(row["requests"] for row in runs)
         return self._config.plan.answer_tokens or self._config.summarize_items.max_tokens / 2
 
-    def priced(self, stage: str, work: Work, total: int = 0, basis: str = "") -> Planned:
+    def priced(self, stage: str, work: Workload, total: int = 0, basis: str = "") -> Planned:
         seconds, price = self._seconds(stage, work), self._config.plan.price_per_hour
         money = None if seconds is None or price is None else seconds / 3600 * price
         return Planned(stage, work, seconds, money, total, basis)
 
-    def _seconds(self, stage: str, work: Work) -> float | None:
+    def _seconds(self, stage: str, work: Workload) -> float | None:
         """With a speed from the ledger the start of the engine counts too."""
         items, plan = UNITS.get(stage) == "items", self._config.plan
         given = plan.items_per_second if items else plan.pairs_per_second

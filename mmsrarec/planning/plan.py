@@ -24,7 +24,7 @@ from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.price import Past, Planned
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group
-from mmsrarec.engines.work import Work, measure
+from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import InputError, UserError
 from mmsrarec.evaluation import cascade, protocol
 from mmsrarec.keywords.summarize import groups_of
@@ -104,7 +104,7 @@ class _Planner:
     def evaluate(self) -> Planned:
         test = protocol.load(self.config)
         if not test.users.num_rows:
-            return self._past.priced("evaluate", Work(), basis="no test users")
+            return self._past.priced("evaluate", Workload(), basis="no test users")
         with _retriever(self.config) as (retriever, source):
             _, similar, pairs, evidence = cascade.questions(retriever, test)
         known = Known(test.users, similar, pairs, evidence, keywords_by_item(self._keywords))
@@ -124,7 +124,7 @@ class _Planner:
         work, _ = self._work(groups())
         return self._past.priced(name, work.times(factor), round(count * factor), basis)
 
-    def _work(self, groups: Iterable[Group]) -> tuple[Work, list[str]]:
+    def _work(self, groups: Iterable[Group]) -> tuple[Workload, list[str]]:
         """What `answers` does not know of these groups, and the names of those that have some of it."""
         with tempfile.TemporaryDirectory(prefix="mmsrarec-plan-") as folder:
             answers = Answers()
@@ -132,7 +132,7 @@ class _Planner:
             answers.recall(self.config.lake.root)
             files, _ = staging.stage_new(self.config, answers, Path(folder))
             names = [name for file in files for name in pq.read_table(file, columns=["name"])["name"].to_pylist()]
-            return measure(self.config, self._template, files, self._past.answer_tokens) if files else Work(), names
+            return measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload(), names
 
     def _retrieved(self) -> bool:
         """Whether the candidates are those of the present histories and SASRec."""

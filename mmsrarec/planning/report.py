@@ -9,7 +9,7 @@ from rich.table import Table
 from mmsrarec.config import Config
 from mmsrarec.engines import price
 from mmsrarec.engines.price import UNITS, Planned
-from mmsrarec.engines.work import Work
+from mmsrarec.engines.workload import Workload
 from mmsrarec.errors import PlanError
 from mmsrarec.planning.lake import tonight
 from mmsrarec.planning.plan import plan
@@ -43,14 +43,14 @@ def _table(config: Config, stages: list[Planned]) -> Table:
             _number(planned.seconds and planned.seconds / 3600, planned.seconds), _number(planned.money, planned.money),
         )  # fmt: skip
     works = [planned.work for planned in stages]
-    total = Work(*(sum(values) for values in zip(*(vars(work).values() for work in works), strict=True)))
+    total = Workload(*(sum(values) for values in zip(*(vars(work).values() for work in works), strict=True)))
     sums = price.totals(config, stages)
     table.add_section()
     table.add_row("total", "", "", *_cells(total), *(_number(sums[name], sums[name]) for name in ("hours", "money")))
     return table
 
 
-def _cells(work: Work) -> list[str]:
+def _cells(work: Workload) -> list[str]:
     return [
         f"{count:,}"
         for count in (work.requests, work.pictures, work.prompt_tokens, work.cached_tokens, work.output_tokens)

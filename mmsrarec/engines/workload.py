@@ -24,7 +24,7 @@ GPU_BLOCK_SIZE = 16  # vLLM's own default
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What an engine has to do. cached_tokens: those of prompt_tokens that its prefix cache should spare it."""
 
     groups: int = 0
@@ -38,11 +38,11 @@ class Work:
     def tokens(self) -> int:
         return self.prompt_tokens + self.output_tokens
 
-    def times(self, factor: float) -> "Work":
-        return Work(**{name: round(count * factor) for name, count in asdict(self).items()})
+    def times(self, factor: float) -> "Workload":
+        return Workload(**{name: round(count * factor) for name, count in asdict(self).items()})
 
 
-def measure(config: Config, template: Template, files: list[str], answer_tokens: float) -> Work:
+def measure(config: Config, template: Template, files: list[str], answer_tokens: float) -> Workload:
     """The work in staged files (staging.GROUPS); a text answer is taken to have `answer_tokens` tokens."""
     counts, sample = _read(config, files)
     chars, tokens, cached, before = Counter(), Counter(), 0, []
@@ -55,7 +55,7 @@ def measure(config: Config, template: Template, files: list[str], answer_tokens:
     mean = tokens.total() / max(chars.total(), 1)
     per_char = {shown: tokens[shown] / chars[shown] if chars[shown] else mean for shown in (False, True)}
     prompt_tokens = sum(counts["chars", shown] * per_char[shown] for shown in (False, True))
-    return Work(
+    return Workload(
         groups=counts["groups"],
         requests=counts["requests"],
         pictures=counts["pictures"],

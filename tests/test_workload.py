@@ -11,7 +11,7 @@ from mmsrarec.engines import staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group, Request
-from mmsrarec.engines.work import Work, measure
+from mmsrarec.engines.workload import Workload, measure
 
 WORDS = "red orange blue mug lamp bag wool steel oak striped dotted calm wild summer winter travel".split()
 
@@ -110,4 +110,4 @@ def test_the_same_question_about_two_pictures_shares_nothing_after_it(tmp_path: 
 
 
 def test_work_is_scaled(template: Template) -> None:
-    assert Work(2, 10, 1, 100, 40, 10).times(2.5) == Work(5, 25, 2, 250, 100, 25)
+    assert Workload(2, 10, 1, 100, 40, 10).times(2.5) == Workload(5, 25, 2, 250, 100, 25)

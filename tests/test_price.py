@@ -66,7 +66,7 @@ def test_what_is_given_wins(tmp_path: Path) -> None:
     ("budget", "words"),
     [
         ({"tokens": 81_499}, ["summarize_items, recommend", "81,500 tokens", "budget.tokens=81,499"]),
-        ({"hours": 0.001}, ["0.00 hours", "budget.hours=0.001"]),
+        ({"hours": 0.001}, ["0.001 hours", "budget.hours=0.001"]),
         ({"money": 0.01}, ["EUR", "budget.money=0.01"]),
     ],
 )

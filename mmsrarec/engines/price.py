@@ -106,14 +106,14 @@ def require(config: Config, run_id: str, ahead: Iterable[Planned]) -> None:
         if plan[name] is None:
             unknown = next(planned.stage for planned in ahead if planned.seconds is None)
             raise PlanError(
-                f"{stages}: budget.{name}={allowed:g} cannot be checked, for no earlier run tells the speed of "
+                f"{stages}: budget.{name}={allowed:,} cannot be checked, for no earlier run tells the speed of "
                 f"{unknown}. No engine was started; set plan.{UNITS.get(unknown, 'pairs')}_per_second"
             )
         if plan[name] + spent[name] > allowed:
             before = f", after {_shown(name, spent[name], config)} spent by this run," if spent[name] else ""
             raise PlanError(
                 f"{stages}: the plan is {_shown(name, plan[name], config)} ({_figures(ahead)}){before} and "
-                f"budget.{name}={allowed:,g} allows less. No engine was started; raise budget.{name}, or see with "
+                f"budget.{name}={allowed:,} allows less. No engine was started; raise budget.{name}, or see with "
                 "`mmsrarec plan` what costs how much"
             )
 
@@ -150,7 +150,7 @@ def _alike(stage: str) -> list[str]:
 def _shown(name: str, value: float, config: Config) -> str:
     return {
         "tokens": f"{value:,.0f} tokens",
-        "hours": f"{value:,.2f} hours",
+        "hours": f"{value:,.3f} hours",
         "money": f"{value:,.2f} {config.plan.currency}",
     }[name]
 

@@ -4,7 +4,7 @@ All is drawn from the lake's own items with a fixed seed, so a prompt made of it
 the words of one that was answered before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -16,40 +16,33 @@ from mmsrarec.engines.template import Template
 from mmsrarec.keywords.prompt import clean_text, parse_keywords
 from mmsrarec.storage import tables
 
-POOL = 1024  # different lists of keywords to draw from
+POOL = 1024  # answers to draw from
 PIECES = 64  # different pieces of evidence to draw from
 
 
-def keywords(config: Config, template: Template, changed: Iterable[str], answer_tokens: float) -> pa.Table:
-    """item_id and keywords as summarize_items will leave them: for `changed` items those of others, or, before there
-    are any, words of the catalog, as many as fit an answer of `answer_tokens`."""
+def keywords(config: Config, template: Template, changed: Mapping[str, int], answer_tokens: float) -> pa.Table:
+    """item_id and keywords as summarize_items will leave them. `changed` items, with the number of their questions,
+    get those of others, or, before there are any, words of the catalog, as many as fit answers of `answer_tokens`."""
     known = tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]).sort_by("item_id")
-    changed = sorted(changed)
     if not changed:
         return known
     random = np.random.default_rng(config.run.seed)
     if known.num_rows:
-        pool = known["keywords"].take(random.integers(known.num_rows, size=POOL)).to_pylist()
+        drawn = known["keywords"].take(random.integers(known.num_rows, size=len(changed))).to_pylist()
     else:
-        pool = _written(config, template, answer_tokens, random)
-    drawn = [pool[number] for number in random.integers(len(pool), size=len(changed))]
-    stay = known.filter(pc.invert(pc.is_in(known["item_id"], pa.array(changed, pa.string()))))
-    return pa.concat_tables([stay, pa.table([changed, drawn], schema=known.schema)])
+        pool = _answers(config, template, answer_tokens, random)
+        picked = ((pool[number] for number in random.integers(POOL, size=count)) for count in changed.values())
+        drawn = [list(dict.fromkeys(word for answer in answers for word in answer)) for answers in picked]
+    stay = known.filter(pc.invert(pc.is_in(known["item_id"], pa.array(list(changed), pa.string()))))
+    return pa.concat_tables([stay, pa.table([list(changed), drawn], schema=known.schema)])
 
 
-def _written(config: Config, template: Template, answer_tokens: float, random: np.random.Generator) -> list[list[str]]:
-    """Lists of keywords such as an answer about a picture and one about a text could give."""
+def _answers(config: Config, template: Template, answer_tokens: float, random: np.random.Generator) -> list[list[str]]:
+    """POOL lists of keywords such as an answer could give."""
     words = _words(config, template)
     costs = [len(template.token_ids(f", {word}")) for word in words]
-    settings = config.summarize_items
-    pool = []
-    for _ in range(POOL):
-        answers = [
-            _answer(words, costs, answer_tokens, random) for on in (settings.use_images, settings.use_text) if on
-        ]
-        parsed = [parse_keywords(answer, settings.max_keywords) for answer in answers]
-        pool.append(list(dict.fromkeys(word for answer in parsed for word in answer)))
-    return pool
+    limit = config.summarize_items.max_keywords
+    return [parse_keywords(_answer(words, costs, answer_tokens, random), limit) for _ in range(POOL)]
 
 
 def _answer(words: list[str], costs: list[int], answer_tokens: float, random: np.random.Generator) -> str:

@@ -9,12 +9,13 @@ stand-in keywords, so whatever shows it counts as not yet answered.
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmsrarec.collaborative.retrieve import Retriever
@@ -68,7 +69,7 @@ class _Unwritten(runs.Stage):
 @dataclass
 class _Planner:
     config: Config
-    _changed: frozenset[str] = frozenset()  # items that are to be summarized
+    _changed: dict[str, int] = field(default_factory=dict)  # items to be summarized, and questions left about each
 
     @cached_property
     def _template(self) -> Template:
@@ -84,8 +85,7 @@ class _Planner:
 
     def summarize_items(self) -> Planned:
         stage = _Unwritten(self.config, "summarize_items", "plan")
-        work, names = self._work(groups_of(self.config, stage, self._template, []))
-        self._changed = frozenset(names)
+        work, self._changed = self._work(groups_of(self.config, stage, self._template, []))
         return self._past.priced(stage.name, work, stage.rows_in, "every item of the catalog")
 
     def recommend(self) -> Planned:
@@ -124,15 +124,16 @@ class _Planner:
         work, _ = self._work(groups())
         return self._past.priced(name, work.times(factor), round(count * factor), basis)
 
-    def _work(self, groups: Iterable[Group]) -> tuple[Workload, list[str]]:
-        """What `answers` does not know of these groups, and the names of those that have some of it."""
+    def _work(self, groups: Iterable[Group]) -> tuple[Workload, dict[str, int]]:
+        """What `answers` does not know of these groups, and how many requests that is by name, ascending."""
         with tempfile.TemporaryDirectory(prefix="mmsrarec-plan-") as folder:
             answers = Answers()
             staging.stage(self.config, groups, answers, Path(folder) / "asked.parquet")
             answers.recall(self.config.lake.root)
             files, _ = staging.stage_new(self.config, answers, Path(folder))
-            names = [name for file in files for name in pq.read_table(file, columns=["name"])["name"].to_pylist()]
-            return measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload(), names
+            left = dict(row for file in files for row in _counts(file))
+            work = measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload()
+            return work, dict(sorted(left.items()))
 
     def _retrieved(self) -> bool:
         """Whether the candidates are those of the present histories and SASRec."""
@@ -155,6 +156,12 @@ class _Planner:
         if users is None:
             raise InputError(f"{self.config.table('histories')}: no users; run build_cf first")
         return users.sort_by("user_id"), len(names) / size
+
+
+def _counts(file: str) -> Iterator[tuple[str, int]]:
+    """Of a staged file: each group's name and how many requests it has."""
+    rows = pq.read_table(file, columns=["name", "keys"])
+    return zip(rows["name"].to_pylist(), pc.list_value_length(rows["keys"]).to_pylist(), strict=True)
 
 
 @contextmanager

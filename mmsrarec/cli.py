@@ -1,5 +1,5 @@
-"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec explain CONFIG --user ID`, `mmsrarec runs
-CONFIG`; and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages'
+"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec plan CONFIG`, `mmsrarec runs CONFIG`,
+`mmsrarec explain CONFIG --user ID`; and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages'
 work.
 
 Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 8 other causes (errors.py);
@@ -97,6 +97,22 @@ def runs(
 ) -> None:
     """The ledger: what every run and stage did, what it cost and with which versions; and who holds the lake."""
     sys.exit(_guarded(lambda: ledger.show(load(config, settings or []), run_id)))
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    settings: Settings = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Read the inputs anew, not the lake's catalog.")] = False,
+) -> None:
+    """What a run would ask its engines: items, pairs, tokens, hours and money per stage; starts none."""
+
+    def work() -> None:
+        from mmsrarec.planning.report import show
+
+        show(load(config, settings or []), fresh)
+
+    sys.exit(_guarded(work))
 
 
 def _add_stage(name: str) -> None:

@@ -170,6 +170,31 @@ class Evaluate(Section):
     bootstrap: Positive = Field(1000, description="resamples behind an interval")
 
 
+class Plan(Section):
+    """The price before the run; what is given here stands in the place of what earlier runs have shown."""
+
+    sample: Positive = Field(100, description="items or users whose tokens are counted; the rest is scaled from them")
+    answer_tokens: Positive | None = Field(
+        None, description="tokens of a keyword answer while none is known; default half of summarize_items.max_tokens"
+    )
+    items_per_second: float | None = Field(None, gt=0, description="speed of summarize_items; default: the ledger's")
+    pairs_per_second: float | None = Field(None, gt=0, description="speed of scoring; default: the ledger's")
+    price_per_hour: float | None = Field(None, ge=0, description="of all machines that a run holds")
+    currency: str = "EUR"
+
+
+class Budget(Section):
+    """What a run may spend on its engines, all stages together; null is no limit. It is refused before one starts."""
+
+    tokens: Count | None = Field(None, description="prompt and output tokens")
+    hours: float | None = Field(None, ge=0, description="hours of the stages that ask an engine")
+    money: float | None = Field(None, ge=0, description="in plan.currency; needs plan.price_per_hour")
+
+    @property
+    def limited(self) -> bool:
+        return (self.tokens, self.hours, self.money) != (None, None, None)
+
+
 class Config(Section):
     """Everything a run needs to know."""
 
@@ -189,6 +214,14 @@ class Config(Section):
     retrieve: Retrieve = Retrieve()
     recommend: Recommend = Recommend()
     evaluate: Evaluate = Evaluate()
+    plan: Plan = Plan()
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> "Config":
+        if self.budget.money is not None and self.plan.price_per_hour is None:
+            raise ValueError("budget.money needs plan.price_per_hour")
+        return self
 
     @property
     def model_path(self) -> str:
@@ -262,6 +295,8 @@ def _explain(origin: str, problem: Any) -> str:
         return f"{origin}: unknown key {key}; did you mean {'.'.join([*location[:-1], near[0]])}? (known here: {known})"
     if problem["type"] == "missing":
         return f"{origin}: {key} is missing; add it or give --set {key}=…"
+    if not location:  # of the settings together; what was found is the whole file
+        return f"{origin}: {problem['msg']}"
     return f"{origin}: {key}: {problem['msg']} (found {problem['input']!r})"
 
 

@@ -55,7 +55,9 @@ def run_stage(name: str, config: Config, run_id: str) -> None:
 def run_stages(names: list[str], config: Config, run_id: str) -> None:
     """Some stages in order, as one run that holds the lake from the first to the last."""
     with lock.held(config, run_id):
-        for name in names:
+        for number, name in enumerate(names):
+            if config.budget.limited:
+                importlib.import_module("mmsrarec.planning.plan").require(config, run_id, names[number:])
             started = time.monotonic()
             log.say(f"{name}: started", "stage_started", stage=name)
             run_stage(name, config, run_id)

@@ -25,10 +25,11 @@ MAY_IMPORT = {
     **{room: SERVICES for room in STAGES},
     "evaluation": SERVICES | STAGES,
     "training": SERVICES | STAGES | {"evaluation"},
+    "planning": SERVICES | STAGES | {"evaluation"},
     "reports": BASE | {"storage"},
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
-    "pipeline": SERVICES | {"reports"},
-    "cli": SERVICES | STAGES | {"reports", "pipeline"},
+    "pipeline": SERVICES | {"reports", "planning"},
+    "cli": SERVICES | STAGES | {"reports", "pipeline", "planning"},
 }
 # Heavy library: the only places that import it.
 HOMES = {

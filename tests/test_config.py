@@ -55,3 +55,11 @@ def test_problems_are_named(tmp_path: Path, text: str, overrides: list[str], wor
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load(tmp_path / "nowhere.yaml")
+
+
+def test_money_needs_a_price(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "budget:\n  money: 5\n")
+    with pytest.raises(ConfigError, match=r"budget\.money needs plan\.price_per_hour$"):
+        load(path)
+    assert load(path, ["plan.price_per_hour=2.5"]).budget.limited
+    assert not load(write(tmp_path, MINIMAL)).budget.limited

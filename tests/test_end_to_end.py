@@ -66,6 +66,15 @@ def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.Co
     assert ledger["summarize_items"]["prompt_tokens"] > 0 and ledger["recommend"]["output_tokens"] > 0
 
 
+def test_the_plan_was_near_what_was_taken(first: subprocess.CompletedProcess, config: Config) -> None:
+    for row in tables.read(config.lake.root, "runs").to_pylist():
+        planned, taken = json.loads(row["notes"]).get("planned"), row["prompt_tokens"] + row["output_tokens"]
+        assert bool(planned) == bool(taken), row["stage"]
+        if planned:
+            assert abs(planned["tokens"] - taken) <= 0.1 * taken, (row["stage"], planned, taken)
+            assert planned["requests"] == json.loads(row["notes"])["engine_requests"]
+
+
 def test_every_item_has_keywords_or_a_reject(first: subprocess.CompletedProcess, config: Config) -> None:
     items = set(pq.read_table(config.inputs.items)["item_id"].to_pylist())
     done = set(tables.read(config.lake.root, "item_keywords")["item_id"].to_pylist())
@@ -155,6 +164,8 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     ledger = [row for row in tables.read(config.lake.root, "runs").to_pylist() if row["run_id"] in again.stderr]
     assert len(ledger) == 7
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
+    plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
+    assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout
 
 
 def test_messages_not_traces(settings: list[str], tmp_path: Path) -> None:

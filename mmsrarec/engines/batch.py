@@ -23,7 +23,7 @@ import ray
 import ray.data
 
 from mmsrarec.config import Config
-from mmsrarec.engines import staging
+from mmsrarec.engines import price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
@@ -43,7 +43,7 @@ def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answer
     """Answers to every request of `groups`, by `request.key(Template(config.model_path).identity)`.
 
     An answer with `error` is returned but not remembered, so it is asked again next time; reject its row. Raises
-    ModelError where the engine cannot start or stops.
+    ModelError where the engine cannot start or stops, PlanError where the work ahead is more than `budget` allows.
     """
     answers = Answers()
     parent = Path(config.lake.root) / "staging"
@@ -56,6 +56,7 @@ def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answer
         stage.notes |= {note: stage.notes.get(note, 0) + count for note, count in noted.items()}
         files, count = staging.stage_new(config, answers, folder)
         if files:
+            stage.notes["planned"] = price.admit(config, stage.name, stage.run_id, files)
             _ask(config, stage, answers, files, count)
         return answers
     finally:

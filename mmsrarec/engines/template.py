@@ -8,6 +8,7 @@ import json
 import os
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
@@ -40,6 +41,20 @@ class Template:
         """
         adapted = [{**message, "content": self._content(message["content"])} for message in messages]
         return self._apply(adapted).removeprefix(self._added_prefix)
+
+    def token_ids(self, prompt: str, image: Any = None, image_name: str = "", **options: object) -> list:
+        """The prompt as the engine computes it: its token ids, a picture as `image_name` for each token it takes.
+
+        `options` go to the model's processor. Where it has none that takes pictures, 28 x 28 pixels make a token.
+        """
+        if image is None:
+            return self._ids(prompt)
+        try:
+            found = self._processor(text=[prompt], images=[image], **options)["input_ids"][0]
+        except Exception:  # a model's own code may raise anything, and the engine may still serve it
+            return self._ids(prompt) + [image_name] * (image.width * image.height // 28**2)
+        picture = getattr(self._processor, "image_token_id", None)
+        return [image_name if token == picture else token for token in found]
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
@@ -98,6 +113,10 @@ class Template:
         if self._takes_parts:
             return parts
         return "".join(part["text"] if part["type"] == "text" else f"{self._image_token}\n" for part in parts)
+
+    @cached_property
+    def _processor(self):
+        return self._load(AutoProcessor)
 
     @cached_property
     def _takes_parts(self) -> bool:

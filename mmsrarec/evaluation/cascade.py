@@ -28,10 +28,7 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     """Ask MMSRARec. A pair that the engine refused stands last; scoring has put it among the rejects."""
     started = time.monotonic()
     with retriever:
-        similar = retriever.similar_users(test.users)
-        candidates = by_user(retriever.candidates(test.users, similar))
-        pairs = pairs_of(test, candidates)
-        evidence = retriever.evidence(test.users, pairs, similar)
+        candidates, similar, pairs, evidence = questions(retriever, test)
         stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
     stage.rows_in += len(pairs)
     keywords = tables.read(config.lake.root, "item_keywords")
@@ -40,6 +37,14 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     ranks = full(test, candidates, scores)
     stage.notes["candidate_recall"] = float(np.mean(ranks.above < MISS))
     return Outcome(METHOD, time.monotonic() - started, *sampled(test, scores), ranks)
+
+
+def questions(retriever: Retriever, test: TestSet) -> tuple[Candidates, pa.Table, pa.Table, pa.Table]:
+    """What the MLLM is asked about: candidates, similar users, the pairs of both protocols and their evidence."""
+    similar = retriever.similar_users(test.users)
+    candidates = by_user(retriever.candidates(test.users, similar))
+    pairs = pairs_of(test, candidates)
+    return candidates, similar, pairs, retriever.evidence(test.users, pairs, similar)
 
 
 def _keys(pairs: pa.Table) -> zip:

@@ -49,9 +49,14 @@ def recommend(config: Config, run_id: str) -> None:
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
         night = _night(config, stage)
         scorer = Scorer(config, stage, template, pictures(config))
-        knowns = (_known(config, night, span) for span in _spans(config))
-        answers = batch.answer(config, stage, (group for known in knowns for group in scorer.groups(known)))
+        asked = knowns(config, night.keywords)
+        answers = batch.answer(config, stage, (group for known in asked for group in scorer.groups(known)))
         _write(config, stage, _lists(config, scorer, night, answers))
+
+
+def knowns(config: Config, keywords: dict[str, list[str]]) -> Iterator[Known]:
+    """What is known of every user and its candidates, a range of users at a time."""
+    return (_known(config, keywords, span) for span in _spans(config))
 
 
 def _require(config: Config) -> None:
@@ -92,7 +97,7 @@ def _spans(config: Config) -> Iterator[list[tuple]]:
         yield [("user_id", ">=", user_ids[start].as_py()), ("user_id", "<=", user_ids[last].as_py())]
 
 
-def _known(config: Config, night: Night, span: list[tuple]) -> Known:
+def _known(config: Config, keywords: dict[str, list[str]], span: list[tuple]) -> Known:
     root = config.lake.root
     near = [*span, ("rank", "<=", config.retrieve.similar_users)]
     return Known(
@@ -100,7 +105,7 @@ def _known(config: Config, night: Night, span: list[tuple]) -> Known:
         tables.read(root, "similar_users", ["user_id", "rank", "next_item_id"], near),
         tables.read(root, "candidates", filters=span).sort_by([("user_id", "ascending"), ("rank", "ascending")]),
         tables.read(root, "evidence", ["user_id", "item_id", "levels"], span),
-        night.keywords,
+        keywords,
     )
 
 
@@ -108,7 +113,7 @@ def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> It
     """Per range of users its filter and its lists, ascending by user_id and rank."""
     with Progress("recommend", tables.count(config.lake.root, "histories"), "users listed") as progress:
         for span in _spans(config):
-            known = _known(config, night, span)
+            known = _known(config, night.keywords, span)
             seen = dict(zip(known.users["user_id"].to_pylist(), known.users["item_ids"].to_pylist(), strict=True))
             candidates = _by_user(known.pairs)
             scorer.stage.rows_in += known.pairs.num_rows

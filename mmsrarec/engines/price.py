@@ -1,0 +1,163 @@
+"""From work to hours and money, and the refusal of what `budget` does not allow, before any engine starts.
+
+Speeds are given in the configuration (`plan:`) or those of the largest earlier run of the stage with the same model;
+so is the length of a text answer. What a run may still spend is its budget less what its ledger rows say it has spent.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from mmsrarec.config import Config
+from mmsrarec.engines.template import Template
+from mmsrarec.engines.workload import Workload, measure
+from mmsrarec.errors import PlanError
+from mmsrarec.storage import tables
+
+UNITS = {"summarize_items": "items", "recommend": "pairs", "evaluate": "pairs"}  # of the stages that ask an engine
+COLUMNS = ["stage", "status", "started_at", "finished_at", "prompt_tokens", "output_tokens", "versions", "notes"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Workload of a stage with its price, None where it cannot be told; `total` are its items or pairs, asked or not;
+    `basis` says in words where the figures come from."""
+
+    stage: str
+    work: Workload
+    seconds: float | None
+    money: float | None
+    total: int = 0
+    basis: str = ""
+
+
+class Past:
+    """What earlier runs on this lake have shown about the configured model."""
+
+    def __init__(self, config: Config, template: Template):
+        self._config, self._model = config, template.identity
+
+    @cached_property
+    def answer_tokens(self) -> float:
+        """Tokens of a keyword answer: the mean of all earlier ones, else plan.answer_tokens."""
+        runs = self._runs.get("summarize_items", [])
+        if runs:
+            return sum(row["output_tokens"] for row in runs) / sum(row["requests"] for row in runs)
+        return self._config.plan.answer_tokens or self._config.summarize_items.max_tokens / 2
+
+    def priced(self, stage: str, work: Workload, total: int = 0, basis: str = "") -> Planned:
+        seconds, price = self._seconds(stage, work), self._config.plan.price_per_hour
+        money = None if seconds is None or price is None else seconds / 3600 * price
+        return Planned(stage, work, seconds, money, total, basis)
+
+    def _seconds(self, stage: str, work: Workload) -> float | None:
+        """With a speed from the ledger the start of the engine counts too."""
+        items, plan = UNITS.get(stage) == "items", self._config.plan
+        given = plan.items_per_second if items else plan.pairs_per_second
+        if not work.requests:
+            return 0.0
+        if given:
+            return (work.groups if items else work.requests) / given
+        runs = self._runs.get(stage) or [row for like in _alike(stage) for row in self._runs.get(like, [])]
+        if not runs:
+            return None
+        largest = max(runs, key=lambda row: row["requests"])
+        start = max(0.0, largest["seconds"] - largest["requests"] / largest["rate"])
+        return start + work.requests / largest["rate"]
+
+    @cached_property
+    def _runs(self) -> dict[str, list[dict]]:
+        """Per stage its completed runs with this model that asked an engine."""
+        found: dict[str, list[dict]] = {}
+        for row in tables.read(self._config.lake.root, "runs", COLUMNS).to_pylist():
+            versions, notes = json.loads(row["versions"] or "{}"), json.loads(row["notes"] or "{}")
+            answered = notes.get("engine_requests", 0) - notes.get("engine_errors", 0)
+            if row["status"] == "completed" and versions.get("model", self._model) == self._model and answered > 0:
+                seconds = _seconds_of(row)
+                rate = notes.get("requests_per_second") or answered / max(seconds, 1e-9)
+                found.setdefault(row["stage"], []).append(
+                    row | {"requests": answered, "seconds": seconds, "rate": rate}
+                )
+        return found
+
+
+def admit(config: Config, stage: str, run_id: str, files: list[str]) -> dict:
+    """The plan of these staged requests, as a note for the ledger; raises PlanError as `require` does."""
+    template = Template(config.model_path, config.engine.trust_remote_code)
+    past = Past(config, template)
+    planned = past.priced(stage, measure(config, template, files, past.answer_tokens))
+    require(config, run_id, [planned])
+    noted = asdict(planned.work) | {"tokens": planned.work.tokens}
+    known = {"seconds": planned.seconds, "money": planned.money}
+    return noted | {name: round(value, 4) for name, value in known.items() if value is not None}
+
+
+def require(config: Config, run_id: str, ahead: Iterable[Planned]) -> None:
+    """Raise PlanError where the work ahead, with what this run has spent, is more than `budget` allows."""
+    ahead = [planned for planned in ahead if planned.work.requests]
+    if not config.budget.limited or not ahead:
+        return
+    stages = ", ".join(planned.stage for planned in ahead)
+    plan, spent = totals(config, ahead), _spent(config, run_id)
+    for name, allowed in config.budget.model_dump().items():
+        if allowed is None:
+            continue
+        if plan[name] is None:
+            unknown = next(planned.stage for planned in ahead if planned.seconds is None)
+            raise PlanError(
+                f"{stages}: budget.{name}={allowed:,} cannot be checked, for no earlier run tells the speed of "
+                f"{unknown}. No engine was started; set plan.{UNITS.get(unknown, 'pairs')}_per_second"
+            )
+        if plan[name] + spent[name] > allowed:
+            before = f", after {_shown(name, spent[name], config)} spent by this run," if spent[name] else ""
+            raise PlanError(
+                f"{stages}: the plan is {_shown(name, plan[name], config)} ({_figures(ahead)}){before} and "
+                f"budget.{name}={allowed:,} allows less. No engine was started; raise budget.{name}, or see with "
+                "`mmsrarec plan` what costs how much"
+            )
+
+
+def totals(config: Config, ahead: Iterable[Planned]) -> dict[str, float | None]:
+    """Over stages, by the names of `budget`; None where one stage's cannot be told."""
+    ahead = list(ahead)
+    seconds = [planned.seconds for planned in ahead]
+    money = [planned.money for planned in ahead]
+    return {
+        "tokens": sum(planned.work.tokens for planned in ahead),
+        "hours": None if None in seconds else sum(seconds) / 3600,
+        "money": None if None in money else sum(money),
+    }
+
+
+def _spent(config: Config, run_id: str) -> dict[str, float]:
+    rows = tables.read(config.lake.root, "runs", COLUMNS, [("run_id", "=", run_id)]).to_pylist()
+    rows = [row for row in rows if row["stage"] in UNITS]
+    hours = sum(_seconds_of(row) for row in rows) / 3600
+    tokens = sum((row["prompt_tokens"] or 0) + (row["output_tokens"] or 0) for row in rows)
+    return {"tokens": tokens, "hours": hours, "money": hours * (config.plan.price_per_hour or 0)}
+
+
+def _seconds_of(row: dict) -> float:
+    return (row["finished_at"] - row["started_at"]).total_seconds() if row["finished_at"] else 0.0
+
+
+def _alike(stage: str) -> list[str]:
+    """Other stages that ask for the same kind of answer."""
+    return [other for other, unit in UNITS.items() if unit == UNITS.get(stage) and other != stage]
+
+
+def _shown(name: str, value: float, config: Config) -> str:
+    return {
+        "tokens": f"{value:,.0f} tokens",
+        "hours": f"{value:,.3f} hours",
+        "money": f"{value:,.2f} {config.plan.currency}",
+    }[name]
+
+
+def _figures(ahead: list[Planned]) -> str:
+    return "; ".join(
+        f"{planned.stage}: {planned.work.requests:,} requests, {planned.work.prompt_tokens:,} prompt and "
+        f"{planned.work.output_tokens:,} output tokens"
+        for planned in ahead
+    )

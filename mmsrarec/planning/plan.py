@@ -1,0 +1,178 @@
+"""What the stages that ask an engine would ask and cost, made by the functions that make their requests. Asks none.
+
+What is known decides how: summarize_items is counted exactly once build_cf has run; recommend exactly where retrieve
+was the last to run, else for a sample of users that the present SASRec and index are asked about; evaluate exactly with
+SASRec and index. Before there are any, candidates are drawn by chance. An item that is still to be summarized gets
+stand-in keywords, so whatever shows it counts as not yet answered.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.config import Config
+from mmsrarec.engines import price, staging
+from mmsrarec.engines.answers import Answers
+from mmsrarec.engines.price import Past, Planned
+from mmsrarec.engines.template import Template
+from mmsrarec.engines.types import Group
+from mmsrarec.engines.workload import Workload, measure
+from mmsrarec.errors import InputError, UserError
+from mmsrarec.evaluation import cascade, protocol
+from mmsrarec.keywords.summarize import groups_of
+from mmsrarec.planning import expected
+from mmsrarec.recommendation.recommend import knowns
+from mmsrarec.recommendation.scoring import Scorer, pictures
+from mmsrarec.recommendation.task import Known, keywords_by_item
+from mmsrarec.storage import runs, tables
+
+BEFORE_RETRIEVE = ("build_cf", "train_sasrec", "index_cf")
+
+
+def plan(config: Config, stages: Iterable[str] = tuple(price.UNITS)) -> list[Planned]:
+    """In their order, those of `stages` that ask an engine. Raises InputError where build_cf has not run."""
+    for name in ("catalog", "histories"):
+        if not tables.exists(config.lake.root, name):
+            raise InputError(f"{config.table(name)}: no such table; run build_cf first")
+    planner = _Planner(config)
+    makers: dict[str, Callable[[], Planned]] = {
+        "summarize_items": planner.summarize_items,
+        "recommend": planner.recommend,
+        "evaluate": planner.evaluate,
+    }
+    wanted = set(stages)
+    return [make() for name, make in makers.items() if name in wanted]
+
+
+def require(config: Config, run_id: str, stages: list[str]) -> None:
+    """Before the first of `stages`: raise PlanError where `budget` does not allow it and what is left of the run."""
+    if config.budget.limited and stages[0] in price.UNITS:
+        price.require(config, run_id, plan(config, stages))
+
+
+class _Unwritten(runs.Stage):
+    """A stage that is only planned: what it rejects is counted, not written."""
+
+    def flush(self) -> None:
+        self._pending = []
+
+
+@dataclass
+class _Planner:
+    config: Config
+    _changed: dict[str, int] = field(default_factory=dict)  # items to be summarized, and questions left about each
+
+    @cached_property
+    def _template(self) -> Template:
+        return Template(self.config.model_path, self.config.engine.trust_remote_code)
+
+    @cached_property
+    def _past(self) -> Past:
+        return Past(self.config, self._template)
+
+    @cached_property
+    def _keywords(self) -> pa.Table:
+        return expected.keywords(self.config, self._template, self._changed, self._past.answer_tokens)
+
+    def summarize_items(self) -> Planned:
+        stage = _Unwritten(self.config, "summarize_items", "plan")
+        work, self._changed = self._work(groups_of(self.config, stage, self._template, []))
+        return self._past.priced(stage.name, work, stage.rows_in, "every item of the catalog")
+
+    def recommend(self) -> Planned:
+        if self._retrieved():
+            asked = knowns(self.config, keywords_by_item(self._keywords))
+            return self._pairs("recommend", asked, 1.0, "every pair that retrieve named")
+        sample, factor = self._users()
+        with _retriever(self.config) as (retriever, source):
+            similar = retriever.similar_users(sample)
+            candidates = retriever.candidates(sample, similar)
+            evidence = retriever.evidence(sample, candidates, similar)
+        known = Known(sample, similar, candidates, evidence, keywords_by_item(self._keywords))
+        said = f"{sample.num_rows:,} of {round(factor * sample.num_rows):,} users, {source}"
+        return self._pairs("recommend", [known], factor, said)
+
+    def evaluate(self) -> Planned:
+        test = protocol.load(self.config)
+        if not test.users.num_rows:
+            return self._past.priced("evaluate", Workload(), basis="no test users")
+        with _retriever(self.config) as (retriever, source):
+            _, similar, pairs, evidence = cascade.questions(retriever, test)
+        known = Known(test.users, similar, pairs, evidence, keywords_by_item(self._keywords))
+        return self._pairs("evaluate", [known], 1.0, f"every test user, {source}")
+
+    def _pairs(self, name: str, asked: Iterable[Known], factor: float, basis: str) -> Planned:
+        scorer = Scorer(self.config, _Unwritten(self.config, name, "plan"), self._template, pictures(self.config))
+        count = 0
+
+        def groups() -> Iterator[Group]:
+            nonlocal count
+            for known in asked:
+                for group in scorer.groups(known):
+                    count += len(group.requests)
+                    yield group
+
+        work, _ = self._work(groups())
+        return self._past.priced(name, work.times(factor), round(count * factor), basis)
+
+    def _work(self, groups: Iterable[Group]) -> tuple[Workload, dict[str, int]]:
+        """What `answers` does not know of these groups, and how many requests that is by name, ascending."""
+        with tempfile.TemporaryDirectory(prefix="mmsrarec-plan-") as folder:
+            answers = Answers()
+            staging.stage(self.config, groups, answers, Path(folder) / "asked.parquet")
+            answers.recall(self.config.lake.root)
+            files, _ = staging.stage_new(self.config, answers, Path(folder))
+            left = dict(row for file in files for row in _counts(file))
+            work = measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload()
+            return work, dict(sorted(left.items()))
+
+    def _retrieved(self) -> bool:
+        """Whether the candidates are those of the present histories and SASRec."""
+        if not all(tables.count(self.config.lake.root, name) for name in ("candidates", "evidence")):
+            return False
+        done: dict[str, object] = {}
+        for row in tables.read(self.config.lake.root, "runs", ["stage", "status", "finished_at"]).to_pylist():
+            if row["status"] == "completed":
+                done[row["stage"]] = max(row["finished_at"], done.get(row["stage"], row["finished_at"]))
+        return "retrieve" in done and all(done["retrieve"] >= done[name] for name in BEFORE_RETRIEVE if name in done)
+
+    def _users(self) -> tuple[pa.Table, float]:
+        """plan.sample users with their histories, and how many users each of them stands for."""
+        root = self.config.lake.root
+        names = tables.read(root, "histories", ["user_id"])["user_id"].combine_chunks().sort()
+        size = min(len(names), self.config.plan.sample)
+        chosen = np.random.default_rng(self.config.run.seed).choice(len(names), size, replace=False)
+        wanted = [("user_id", "in", names.take(pa.array(chosen)).to_pylist())]
+        users = tables.read(root, "histories", ["user_id", "item_ids"], wanted) if size else None
+        if users is None:
+            raise InputError(f"{self.config.table('histories')}: no users; run build_cf first")
+        return users.sort_by("user_id"), len(names) / size
+
+
+def _counts(file: str) -> Iterator[tuple[str, int]]:
+    """Of a staged file: each group's name and how many requests it has."""
+    rows = pq.read_table(file, columns=["name", "keys"])
+    return zip(rows["name"].to_pylist(), pc.list_value_length(rows["keys"]).to_pylist(), strict=True)
+
+
+@contextmanager
+def _retriever(config: Config) -> Iterator[tuple[Retriever | expected.Drawn, str]]:
+    """The Retriever of the present SASRec and index, or what stands in for it; and in words which it is."""
+    try:
+        retriever = Retriever(config).__enter__()
+    except UserError:  # not made yet, or another process holds the index
+        yield expected.Drawn(config), "candidates drawn by chance (no SASRec and index to ask)"
+        return
+    try:
+        yield retriever, "candidates by the present SASRec and index"
+    finally:
+        retriever.__exit__(None, None, None)

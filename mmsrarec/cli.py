@@ -1,8 +1,8 @@
 """The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec explain CONFIG --user ID`; and `job`, the
 whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages' work.
 
-Exit status: 0 done, 2 a problem of the user's data or settings (told in words), 1 an unexpected error (the trace goes
-to a file that is named), 130 interrupted.
+Exit status: 0 done, that of the error's class in errors.py for a problem of the user's data or settings, told in
+words, 1 an unexpected error (the trace goes to a file that is named), 130 interrupted.
 """
 
 import argparse
@@ -54,6 +54,41 @@ def explain(
     _exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
 
 
+@app.command()
+def rollback(
+    config: ConfigPath,
+    to: Annotated[str, typer.Option("--to", metavar="DATE", help="The published night to go back to, YYYY-MM-DD.")],
+    settings: Settings = None,
+) -> None:
+    """Make an earlier night the current one again; later ones stay staged, from where `publish` brings them back."""
+    from mmsrarec.publishing.publish import rollback as roll_back
+
+    _exit(_guarded(lambda: roll_back(load(config, settings or []), new_run_id(), to)))
+
+
+@app.command()
+def forget(
+    config: ConfigPath,
+    user: Annotated[list[str] | None, typer.Option("--user", help="A user_id; may be given many times.")] = None,
+    users_file: Annotated[
+        str | None, typer.Option("--users-file", help="A Delta table, Parquet or CSV file with a column user_id.")
+    ] = None,
+    retention_hours: Annotated[
+        int, typer.Option("--retention-hours", min=0, help="Keep old table versions, which hold the users, this long.")
+    ] = 0,
+    settings: Settings = None,
+) -> None:
+    """Remove users from every table and the index, old versions included, and leave them out of later nights."""
+    from mmsrarec.publishing.forget import forget as forget_users
+    from mmsrarec.publishing.forget import named
+
+    def work() -> None:
+        loaded = load(config, settings or [])
+        forget_users(loaded, new_run_id(), named(loaded, user or [], users_file), retention_hours)
+
+    _exit(_guarded(work))
+
+
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
         _exit(_guarded(lambda: _run(load(config, settings or []), [name])))
@@ -93,7 +128,7 @@ def _guarded(work: Callable[[], None]) -> int:
         work()
     except UserError as error:
         _say(f"error: {error}")
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from what is done")
         return 130

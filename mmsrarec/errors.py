@@ -4,6 +4,8 @@
 class UserError(Exception):
     """Base of every error whose message is meant for the person who runs the job."""
 
+    exit_status = 2
+
 
 class ConfigError(UserError, ValueError):
     """The configuration is wrong."""
@@ -19,3 +21,9 @@ class BudgetError(UserError):
 
 class ModelError(UserError, ValueError):
     """The model, or the engine that should serve it, cannot be used."""
+
+
+class GateError(UserError):
+    """The staged lists do not pass their gates; readers keep what was published before."""
+
+    exit_status = 6

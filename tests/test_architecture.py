@@ -24,9 +24,10 @@ MAY_IMPORT = {
     **{room: SERVICES for room in STAGES},
     "evaluation": SERVICES | STAGES,
     "training": SERVICES | STAGES | {"evaluation"},
+    "publishing": SERVICES | STAGES,
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"config"},
-    "cli": SERVICES | STAGES | {"pipeline"},
+    "cli": SERVICES | STAGES | {"publishing", "pipeline"},
 }
 # Heavy library: the only places that import it.
 HOMES = {

@@ -14,6 +14,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import rules, tables
+from mmsrarec.storage.spool import Spool
 
 STAGED, VISIBLE = "staged_recommendations", "recommendations"
 USERS = 16384  # read at a time
@@ -69,8 +70,11 @@ class Figures:
     scores_before: Scores = field(default_factory=Scores)
 
 
-def measure(config: Config) -> Figures:
-    """Of the night of run.date. Raises InputError where nothing is staged for it."""
+def measure(config: Config, spool: Spool) -> Figures:
+    """Of the night of run.date, whose rows go to `spool`, so that what was measured is what will be published.
+
+    Raises InputError where nothing is staged for it.
+    """
     root, run_date = config.lake.root, config.run.run_date
     of_date = ("run_date", "=", run_date)
     listed = tables.read(root, STAGED, ["user_id"], [of_date])["user_id"].unique()
@@ -78,13 +82,14 @@ def measure(config: Config) -> Figures:
         raise InputError(f"{config.table(STAGED)}: no lists of {run_date}; run recommend first")
     serving = rules.load(config)
     served = serving.served(tables.read(root, "histories", ["user_id"]))["user_id"]
-    covered = pc.sum(pc.is_in(served, value_set=listed.combine_chunks())).as_py() or 0
+    covered = pc.sum(pc.is_in(served, value_set=listed)).as_py() or 0
     before = max((night for night in tables.partitions(root, VISIBLE) if night < run_date), default=None)
     found = Figures(run_date, before, len(served), covered)
     items = _Items.read(root, serving)
     with Progress("publish", len(listed), "users checked") as progress:
         for span, users in _spans(listed):
             staged = _ordered(tables.read(root, STAGED, filters=[of_date, *span]))
+            spool.write(VISIBLE, staged)
             _lists(found, staged, config.recommend.top_k)
             _barred(found, staged, items, serving, tables.read(root, "histories", ["user_id", "item_ids"], span))
             if before:

@@ -23,6 +23,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import ConfigError
 from mmsrarec.schemas import PARTITIONS, TABLES
 from mmsrarec.storage import rules, runs, tables
+from mmsrarec.storage.spool import Spool
 
 MAX_ID_CHARS = 1024  # of an id in a key of `rejects`
 ABOUT_ITEMS = ("build_cf", "summarize_items")  # stages that reject whole items: a key without a slash is an item_id
@@ -117,6 +118,8 @@ def _remove(root: str, name: str, names_them: Naming) -> int:
         return 0
     filters = [(partition[0], "in", sorted(nights))] if partition else None
     predicate = f"{partition[0]} IN ({', '.join(repr(night) for night in sorted(nights))})" if partition else None
-    kept = (batch.filter(pc.invert(names_them(batch))) for batch in tables.stream(root, name, filters=filters))
-    tables.replace(root, name, (batch for batch in kept if batch.num_rows), predicate)
+    with Spool(name) as spool:
+        for batch in tables.stream(root, name, filters=filters):
+            spool.write(name, pa.Table.from_batches([batch]).filter(pc.invert(names_them(batch))))
+        tables.replace(root, name, spool.batches(name), predicate)
     return removed

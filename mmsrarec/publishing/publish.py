@@ -12,19 +12,20 @@ from mmsrarec.errors import GateError, InputError
 from mmsrarec.publishing.figures import STAGED, VISIBLE, Figures, measure
 from mmsrarec.publishing.gates import Gate, judge
 from mmsrarec.storage import runs, tables
+from mmsrarec.storage.spool import Spool
 
 
 def publish(config: Config, run_id: str) -> None:
     """Let readers see the staged lists of run.date, unless a gate fails (GateError) or this run has done so before."""
     root, run_date = config.lake.root, config.run.run_date
-    with runs.stage(config, "publish", run_id) as stage:
+    with runs.stage(config, "publish", run_id) as stage, Spool(VISIBLE) as spool:
         stage.notes["run_date"] = run_date
         _prune(config)
         commit = tables.Commit(run_id, f"publish/{run_date}", tables.version(root, STAGED) or 0)
         if tables.committed(root, VISIBLE, commit):
             stage.notes["skipped"] = "this run has published it"
             return
-        figures = measure(config)
+        figures = measure(config, spool)
         verdict = judge(figures, config.publish)
         stage.rows_in = figures.rows
         stage.notes["night_before"] = figures.night_before
@@ -35,8 +36,7 @@ def publish(config: Config, run_id: str) -> None:
         if figures.unchanged:
             stage.notes["skipped"] = "readers see it already"
         else:
-            rows = tables.stream(root, STAGED, filters=[("run_date", "=", run_date)])
-            tables.replace(root, VISIBLE, rows, f"run_date = '{run_date}'", commit)
+            tables.replace(root, VISIBLE, spool.batches(VISIBLE), f"run_date = '{run_date}'", commit)
         stage.rows_out = figures.rows
         print(f"publish: {figures.lists:,} lists of {run_date} are what readers see", file=sys.stderr)
 

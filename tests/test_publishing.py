@@ -1,4 +1,4 @@
-"""Publishing on real Delta tables: gates, one commit per night, replays, the way back, and what readers see meanwhile."""
+"""Publishing on real Delta tables: gates, one commit per night, replays, the way back, and what readers see."""
 
 import json
 from pathlib import Path

@@ -4,6 +4,7 @@ retrieve applies them before anything is scored; recommend, publish and evaluate
 An item without a category is listed only where rules.categories names none, and no quota counts it.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -88,11 +89,12 @@ def read_ids(config: Config, path: str, column: str, setting: str) -> set[str]:
 def _open(path: str, *names: str) -> pa.ChunkedArray | None:
     """The first of the columns `names` that the file has, None where it has none of them."""
     delimiter = next((DELIMITERS[suffix] for suffix in PurePosixPath(path).suffixes if suffix in DELIMITERS), None)
-    if tables.is_table(path):
-        source = tables.open_dataset(path)
-    elif delimiter:
+    if delimiter:
+        kind = csv.ParseOptions(delimiter=delimiter)
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # 007 stays 007
-        source = dataset.dataset(csv.read_csv(path, parse_options=csv.ParseOptions(delimiter), convert_options=as_text))
+        source = dataset.dataset(csv.read_csv(path, parse_options=kind, convert_options=as_text))
+    elif not os.path.isfile(path) and tables.is_table(path):
+        source = tables.open_dataset(path)
     else:
         source = dataset.dataset(path, format="parquet")
     return next((source.to_table([name])[name] for name in names if name in source.schema.names), None)

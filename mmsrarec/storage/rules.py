@@ -7,6 +7,7 @@ An item without a category is listed only where rules.categories names none, and
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -34,12 +35,15 @@ class Rules:
 
     def servable(self, catalog: pa.Table) -> pa.ChunkedArray:
         """Per row of the catalog (COLUMNS): may it be listed?"""
-        allowed = pc.and_(available(catalog), pc.invert(self._in(catalog["item_id"], self.items)))
-        return pc.and_(allowed, self._in(catalog["category"], self.categories)) if self.categories else allowed
+        excluded = pc.is_in(catalog["item_id"], value_set=_ids(self.items))
+        allowed = pc.and_not(available(catalog), excluded)
+        if not self.categories:
+            return allowed
+        return pc.and_(allowed, pc.is_in(catalog["category"], value_set=_ids(self.categories)))
 
     def served(self, users: pa.Table) -> pa.Table:
         """Those rows whose user_id gets a list."""
-        return users.filter(pc.invert(self._in(users["user_id"], self.users))) if self.users else users
+        return users.filter(pc.invert(pc.is_in(users["user_id"], value_set=self._users))) if self.users else users
 
     def limit(self, category: str | None) -> int:
         """Most items of the category in one list."""
@@ -54,9 +58,9 @@ class Rules:
         """Categories that the rules name and no item has."""
         return sorted({*self.categories, *self.quotas} - set(catalog["category"].unique().to_pylist()))
 
-    @staticmethod
-    def _in(values: pa.ChunkedArray, chosen: frozenset[str]) -> pa.ChunkedArray:
-        return pc.is_in(values, value_set=pa.array(sorted(chosen), pa.string()))
+    @cached_property
+    def _users(self) -> pa.Array:
+        return _ids(self.users)
 
 
 def load(config: Config) -> Rules:
@@ -84,6 +88,10 @@ def read_ids(config: Config, path: str, column: str, setting: str) -> set[str]:
     if found is None:
         raise InputError(f"{setting}={path}: expected a Delta table, Parquet or CSV file with a column {column}")
     return set(found.cast(pa.string()).drop_null().to_pylist()) - {""}
+
+
+def _ids(chosen: frozenset[str]) -> pa.Array:
+    return pa.array(sorted(chosen), pa.string())
 
 
 def _open(path: str, *names: str) -> pa.ChunkedArray | None:

@@ -1,6 +1,6 @@
-"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, `mmsrarec plan CONFIG`, `mmsrarec runs CONFIG`,
-`mmsrarec explain CONFIG --user ID`; and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the stages'
-work.
+"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, the commands around them (plan, runs, explain,
+rollback, forget); and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the
+stages' work.
 
 Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 8 other causes (errors.py);
 1 an unexpected error, whose trace goes to a file that is named; 130 interrupted by Ctrl-C or SIGTERM.
@@ -111,6 +111,41 @@ def plan(
         from mmsrarec.planning.report import show
 
         show(load(config, settings or []), fresh)
+
+    sys.exit(_guarded(work))
+
+
+@app.command()
+def rollback(
+    config: ConfigPath,
+    to: Annotated[str, typer.Option("--to", metavar="DATE", help="The published night to go back to, YYYY-MM-DD.")],
+    settings: Settings = None,
+) -> None:
+    """Make an earlier night the current one again; later ones stay staged, from where `publish` brings them back."""
+    from mmsrarec.publishing.publish import rollback as roll_back
+
+    sys.exit(_guarded(lambda: roll_back(load(config, settings or []), new_run_id(), to)))
+
+
+@app.command()
+def forget(
+    config: ConfigPath,
+    user: Annotated[list[str] | None, typer.Option("--user", help="A user_id; may be given many times.")] = None,
+    users_file: Annotated[
+        str | None, typer.Option("--users-file", help="A Delta table, Parquet or CSV file with a column user_id.")
+    ] = None,
+    retention_hours: Annotated[
+        int, typer.Option("--retention-hours", min=0, help="Keep old table versions, which hold the users, this long.")
+    ] = 0,
+    settings: Settings = None,
+) -> None:
+    """Remove users from every table and the index, old versions included, and leave them out of later nights."""
+    from mmsrarec.publishing.forget import forget as forget_users
+    from mmsrarec.publishing.forget import named
+
+    def work() -> None:
+        loaded = load(config, settings or [])
+        forget_users(loaded, new_run_id(), named(loaded, user or [], users_file), retention_hours)
 
     sys.exit(_guarded(work))
 

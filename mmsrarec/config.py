@@ -104,6 +104,8 @@ class Index(Section):
     token_env: str | None = Field(None, description="environment variable that holds the server's token")
     collection: str = "training_users"
     positions: Positive = Field(5, description="latest positions of a training user that go in")
+    probe: Fraction = Field(1 / 16, description="share of a large collection that a search looks through")
+    min_recall: Fraction = Field(0.9, description="least recall against exact search before the alias is swapped")
 
 
 class Engine(Section):
@@ -195,6 +197,30 @@ class Budget(Section):
         return (self.tokens, self.hours, self.money) != (None, None, None)
 
 
+class Publish(Section):
+    """Gates between the staged lists and the readers; comparisons are with the published night before, if any."""
+
+    users_covered: Fraction = Field(0.99, description="least share of the users that have a list")
+    lists_full: Fraction = Field(0.95, description="least share of the lists that have recommend.top_k items")
+    mean_shift: Fraction = Field(0.1, description="the mean score moves at most this much")
+    quantile_shift: Fraction = Field(0.2, description="so much do their 10%, 50% and 90% quantiles at most")
+    overlap_min: Fraction = Field(0.1, description="least share of the items that were on the user's list before")
+    overlap_max: Fraction = Field(1.0, description="most of that share; below 1 it tells a night that stands still")
+    keep_staged: Positive = Field(14, description="latest nights kept in staged_recommendations")
+
+
+class Rules(Section):
+    """What may be listed; decided before any candidate is scored. Files are tables with an item_id or user_id."""
+
+    categories: list[str] = Field([], description="categories that may be listed; none named: all")
+    quota: Positive | None = Field(None, description="most items of one category in a list")
+    quotas: dict[str, Positive] = Field({}, description="the same for single categories")
+    exclude_items: list[str] = []
+    exclude_items_file: str | None = None
+    exclude_users: list[str] = Field([], description="users who get no list; their data counts, unlike after forget")
+    exclude_users_file: str | None = None
+
+
 class Config(Section):
     """Everything a run needs to know."""
 
@@ -216,6 +242,8 @@ class Config(Section):
     evaluate: Evaluate = Evaluate()
     plan: Plan = Plan()
     budget: Budget = Budget()
+    publish: Publish = Publish()
+    rules: Rules = Rules()
 
     @model_validator(mode="after")
     def _money_has_a_price(self) -> "Config":

@@ -44,12 +44,6 @@ class PlanError(UserError):
     exit_status = 6
 
 
-class PlanError(UserError):
-    """The work ahead would cost more than `budget` allows; no engine was started."""
-
-    exit_status = 6
-
-
 class ModelError(UserError, ValueError):
     """The model, or the engine that should serve it, cannot be used."""
 

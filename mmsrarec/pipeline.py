@@ -2,7 +2,7 @@
 
     items, interactions -> build_cf -> train_sasrec -> index_cf ----+
                                |                                    v
-                               +-> summarize_items ------------> retrieve -> recommend -> evaluate
+                               +-> summarize_items ------------> retrieve -> recommend -> publish -> evaluate
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -44,6 +44,7 @@ STAGES: dict[str, StageEntry] = {
     ),
     "retrieve": StageEntry("mmsrarec.collaborative.retrieve", "Similar users, candidates and evidence for every user."),
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),
+    "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
     "evaluate": StageEntry("mmsrarec.evaluation.evaluate", "HR, NDCG and AUC on held-out items, beside the baselines."),
 }
 

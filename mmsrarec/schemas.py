@@ -66,8 +66,9 @@ TABLES: dict[str, pa.Schema] = {
         popularity=LONG,
         levels=STRING,
     ),
-    # rank from 1 per run_date and user; score orders the list; because = keywords shared with the history and the
-    # similar users' items; marks: short_history where the user has fewer than 2 interactions, else null.
+    # What readers see; the latest run_date is the current night. rank from 1 per run_date and user; score orders the
+    # list; because = keywords shared with the history and the similar users' items; marks: short_history where the user
+    # has fewer than 2 interactions, else null.
     "recommendations": _schema(
         run_date=STRING,
         user_id=STRING,
@@ -146,7 +147,11 @@ TABLES: dict[str, pa.Schema] = {
         lease_seconds=LONG,
         released_at=TIME,
     ),
+    # Users whom `mmsrarec forget` removed: SHA-256 of the user_id, as hexadecimal digits. build_cf leaves them out.
+    "forgotten": _schema(user_hash=STRING, forgotten_at=TIME, run_id=STRING),
 }
+# What recommend writes and publish, if the gates let it, makes visible in `recommendations`.
+TABLES["staged_recommendations"] = TABLES["recommendations"]
 
 KEYS: dict[str, tuple[str, ...]] = {
     "histories": ("user_id",),
@@ -164,9 +169,14 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evaluation_candidates": ("user_id",),
     "runs": ("run_id", "stage"),
     "locks": ("token",),
+    "forgotten": ("user_hash",),
+    "staged_recommendations": ("run_date", "user_id", "rank"),
 }
 
-PARTITIONS: dict[str, list[str]] = {"recommendations": ["run_date"]}
+PARTITIONS: dict[str, list[str]] = {
+    "recommendations": ["run_date"],
+    "staged_recommendations": ["run_date"],
+}
 
 # The stage that makes what another one reads: tables, the checkpoint (sasrec) and the index (training_users).
 MADE_BY: dict[str, str] = {
@@ -180,5 +190,6 @@ MADE_BY: dict[str, str] = {
     "similar_users": "retrieve",
     "candidates": "retrieve",
     "evidence": "retrieve",
-    "recommendations": "recommend",
+    "staged_recommendations": "recommend",
+    "recommendations": "publish",
 }

@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "evaluation": SERVICES | STAGES,
     "training": SERVICES | STAGES | {"evaluation"},
     "planning": SERVICES | STAGES | {"evaluation"},
+    "publishing": SERVICES | STAGES,
     "reports": BASE | {"storage"},
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
-    "cli": SERVICES | STAGES | {"reports", "pipeline", "planning"},
+    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning"},
 }
 # Heavy library: the only places that import it.
 HOMES = {

@@ -17,7 +17,7 @@ from mmsrarec.storage import tables
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "mmsrarec"
-WRITTEN = [name for name in TABLES if name not in ("rejects",)]
+WRITTEN = [name for name in TABLES if name not in ("rejects", "forgotten")]
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
@@ -60,7 +60,7 @@ def rows(config: Config, name: str) -> list[dict]:
 def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.CompletedProcess, config: Config) -> None:
     assert first.returncode == 0, first.stderr[-3000:]
     ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
-    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend evaluate".split()
+    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate".split()
     assert list(ledger) and set(ledger) == set(stages)
     assert {row["status"] for row in ledger.values()} == {"completed"}
     assert ledger["summarize_items"]["prompt_tokens"] > 0 and ledger["recommend"]["output_tokens"] > 0
@@ -162,7 +162,7 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     for name, known in before.items():
         assert rows(config, name) == known, name
     ledger = [row for row in tables.read(config.lake.root, "runs").to_pylist() if row["run_id"] in again.stderr]
-    assert len(ledger) == 7
+    assert len(ledger) == 8
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
     plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout

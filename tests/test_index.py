@@ -56,7 +56,8 @@ def test_search_against_exact_cosine(tmp_path: object, monkeypatch: pytest.Monke
     if approximate:
         monkeypatch.setattr(index, "EXACT_UP_TO", 100)
     vectors, queries = unit_vectors(900), unit_vectors(40, seed=1)
-    with UserIndex(config(tmp_path)) as opened:
+    settings = Config(inputs={"items": "", "interactions": ""}, lake={"root": str(tmp_path)}, index={"min_recall": 0.5})
+    with UserIndex(settings) as opened:
         opened.build("training_users_test", 16, iter(batches(vectors)))
         found = opened.search(queries, 10)
     cosine = queries @ vectors.T
@@ -104,6 +105,31 @@ def test_readers_see_the_old_collection_until_the_new_one_is_full(tmp_path: obje
         assert opened.version == "training_users_new"
         assert len(opened.search(unit_vectors(1), 100)[0]) == 40
         assert opened._client.list_collections() == ["training_users_new"]
+
+
+def test_an_index_that_misses_too_much_is_not_swapped_in(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    with UserIndex(config(tmp_path)) as opened:
+        opened.build("training_users_old", 16, iter(batches(unit_vectors(50))))
+        monkeypatch.setattr(index, "EXACT_UP_TO", 100)  # from here on the approximate index, on vectors without order
+        with pytest.raises(UserError, match=r"searches find 0\.\d+ .* index.min_recall=0.9 .* index.probe"):
+            opened.build("training_users_new", 16, iter(batches(unit_vectors(4000, seed=2))))
+        assert opened._client.list_collections() == ["training_users_old"]
+        assert len(opened.search(unit_vectors(1), 100)[0]) == 50
+    thorough = Config(inputs={"items": "", "interactions": ""}, lake={"root": str(tmp_path)}, index={"probe": 1.0})
+    with UserIndex(thorough) as opened:
+        assert opened.version == "training_users_old"
+        opened.build("training_users_new", 16, iter(batches(unit_vectors(4000, seed=2))))
+        assert opened.version == "training_users_new"
+
+
+def test_the_sample_is_compared_with_all_vectors() -> None:
+    exact, vectors = index.Exact(), unit_vectors(1000)
+    for start in range(0, 1000, 300):
+        exact.add(vectors[start : start + 300])
+    cosine = -np.sort(-(exact.queries @ vectors.T), axis=1)
+    assert len(exact.queries) == index.SAMPLE
+    assert exact.recall(cosine[:, : index.DEPTH].tolist()) == 1
+    assert exact.recall(cosine[:, 5 : 5 + index.DEPTH].tolist()) == 0.5
 
 
 def test_an_empty_index_answers(tmp_path: object) -> None:

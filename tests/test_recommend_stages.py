@@ -46,7 +46,9 @@ def ledger(config: Config, run_id: str, stage: str) -> dict:
 
 def lists(config: Config) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
-    rows = tables.read(config.lake.root, "recommendations").sort_by([("user_id", "ascending"), ("rank", "ascending")])
+    rows = tables.read(config.lake.root, "staged_recommendations").sort_by(
+        [("user_id", "ascending"), ("rank", "ascending")]
+    )
     for row in rows.to_pylist():
         found.setdefault(row["user_id"], []).append(row)
     return found
@@ -147,7 +149,7 @@ def test_every_user_has_a_list_with_true_reasons(folder):
 
 def test_a_repeated_night_asks_nothing_and_writes_nothing(folder):
     config = settings(folder)
-    names = "item_keywords", "recommendations"
+    names = "item_keywords", "staged_recommendations"
     before = {name: tables.version(config.lake.root, name) for name in names}
     summarize_items(config, "night-2")
     recommend(config, "night-2")
@@ -161,7 +163,9 @@ def test_a_repeated_night_asks_nothing_and_writes_nothing(folder):
 def test_another_day_keeps_the_first(folder):
     config = settings(folder, run={"date": "2026-03-02", "error_budget": 0.5})
     recommend(config, "night-3")
-    days = tables.read(config.lake.root, "recommendations").group_by("run_date").aggregate([("item_id", "count")])
+    days = (
+        tables.read(config.lake.root, "staged_recommendations").group_by("run_date").aggregate([("item_id", "count")])
+    )
     assert dict(zip(*(column.to_pylist() for column in days.columns), strict=True)) == {
         "2026-03-01": 12,
         "2026-03-02": 12,

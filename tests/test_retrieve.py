@@ -1,7 +1,9 @@
 """Retrieval against slow readable references, on a small shop with real SASRec and Milvus Lite."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -285,6 +287,42 @@ def test_similar_users_off(lake: Config) -> None:
     assert "similar_users" not in candidates["source"].to_pylist()
     assert set(evidence["similar_users"].to_pylist()) == {0}
     assert candidates.num_rows == 12 * users.num_rows
+
+
+def test_rules_hold_before_anything_is_scored(lake: Config, tmp_path: Path) -> None:
+    for name in ("histories", "catalog", "item_cooccurrence", "item_transitions", "item_keywords"):
+        shutil.copytree(lake.table(name), tmp_path / name)
+    for name in ("models", "index"):
+        shutil.copytree(f"{lake.lake.root}/{name}", tmp_path / name)
+    root = str(tmp_path)
+    catalog = tables.read(root, "catalog").to_pylist()
+    rows = [row | {"category": "rare" if int(row["item_id"][1:]) % 5 == 0 else "plenty"} for row in catalog]
+    tables.replace(
+        root, "catalog", tables.from_rows("catalog", [row | {"category": None} for row in rows[:1]] + rows[1:])
+    )
+    rules = {
+        "categories": ["plenty", "rare"],
+        "exclude_items": ["i01"],
+        "exclude_users": ["u00"],
+        "quotas": {"plenty": 7},
+    }
+    options = {"lake": {"root": root}, "rules": rules, "recommend": {"top_k": 10}}
+    retrieve.retrieve(Config(**(lake.model_dump() | options)), "run")
+    found = by_user(tables.read(root, "candidates"))
+    assert found.keys() == {row["user_id"] for row in shop_histories()} - {"u00"}
+    assert (
+        "u00" not in by_user(tables.read(root, "similar_users")).keys() | by_user(tables.read(root, "evidence")).keys()
+    )
+    for user, listed in found.items():
+        items = {row["item_id"] for row in listed}
+        assert not items & {"i00", "i01", *UNAVAILABLE}
+        rare = sum(int(item[1:]) % 5 == 0 for item in items)
+        seen = next(row["item_ids"] for row in shop_histories() if row["user_id"] == user)
+        free = len({f"i{number:02}" for number in range(10, 40, 5)} - set(seen))
+        assert rare >= min(3, free) and min(len(items) - rare, 7) + rare >= min(10, 7 + free)
+    none = Config(**(lake.model_dump() | options | {"rules": {"categories": ["plonty"]}}))
+    with pytest.raises(InputError, match="allowed by the settings in rules"):
+        Retriever(none)
 
 
 def test_without_keywords_and_with_a_small_catalog(lake: Config, tmp_path: object) -> None:

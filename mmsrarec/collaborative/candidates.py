@@ -1,5 +1,6 @@
 """Which items a user is scored on: several sources, one list. Pure functions over item codes and scores."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -40,3 +41,24 @@ def interleave(lists: Mapping[str, np.ndarray], filler: Iterable[int], count: in
             if len(chosen) == count:
                 break
     return list(chosen.items())
+
+
+def enough(
+    chosen: list[tuple[int, str]], filler: Iterable[int], groups: np.ndarray, limits: np.ndarray, count: int
+) -> list[tuple[int, str]]:
+    """`chosen`, and as much of `filler` as it lacks for `count` items of which no group has more than its limit.
+
+    groups[code] is the code's group, limits[group] the most that a list may have of it.
+    """
+    taken: Counter = Counter(groups[[code for code, _ in chosen]].tolist())
+    lacking = count - sum(min(number, int(limits[group])) for group, number in taken.items())
+    known, added = {code for code, _ in chosen}, []
+    for code in filler:
+        if lacking <= 0:
+            break
+        group = int(groups[code])
+        if code not in known and taken[group] < limits[group]:
+            taken[group] += 1
+            lacking -= 1
+            added.append((int(code), FILLER))
+    return [*chosen, *added]

@@ -2,9 +2,9 @@
 
 A vector is the SASRec state of a user's history up to some position, scaled to length 1; its row holds the item that
 came next. A user goes in at its latest `index.positions`, since users may be alike at different times. A version is a
-collection of its own: it is filled, counted and only then named by the alias `index.collection`, so a reader never
-sees a half-filled one. Milvus Lite keeps a folder in the lake that one process at a time can open; `index.uri` names a
-Milvus server instead.
+collection of its own: it is filled, counted, compared with exact search and only then named by the alias
+`index.collection`, so a reader never sees a half-filled or a blind one. Milvus Lite keeps a folder in the lake that one
+process at a time can open; `index.uri` names a Milvus server instead.
 """
 
 import hashlib
@@ -33,7 +33,9 @@ METRIC = "IP"  # of vectors of length 1, so the cosine
 MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
 INSERT_ROWS = 4096
 EXACT_UP_TO = 100_000  # rows; a larger collection gets an inverted file, which is approximate but repeatable
-LISTS_PER_PROBE = 16
+SAMPLE = 100  # vectors that are looked up before the swap, each for
+DEPTH = 10  # neighbors
+EPSILON = 1e-4  # cosines nearer than this are a tie
 
 
 class Neighbor(NamedTuple):
@@ -92,6 +94,7 @@ class UserIndex:
 
     def __init__(self, config: Config):
         self.alias, self._root = config.index.collection, config.lake.root
+        self._probe, self._min_recall = config.index.probe, config.index.min_recall
         self._client = self._server = self._database = None
         self._rows = 0
         uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
@@ -135,7 +138,10 @@ class UserIndex:
             raise InputError(f"{self.version}: made with another SASRec than the checkpoint {model_hash}; run index_cf")
 
     def build(self, version: str, dim: int, batches: Iterator[tuple[list[str], list[str], np.ndarray]]) -> None:
-        """Fill the collection `version` with (user_ids, next_item_ids, vectors), swap the alias, drop the old ones."""
+        """Fill the collection `version` with (user_ids, next_item_ids, vectors), swap the alias, drop the old ones.
+
+        Raises UserError, and leaves the alias where it is, where rows are missing or searches miss too much.
+        """
         if self._client.has_collection(version):
             self._client.drop_collection(version)
         schema = self._client.create_schema(auto_id=False)
@@ -144,13 +150,19 @@ class UserIndex:
         schema.add_field("next_item_id", DataType.VARCHAR, max_length=MAX_ID_BYTES)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
         self._client.create_collection(version, schema=schema)
-        count = 0
+        count, exact = 0, Exact()
         for users, items, vectors in batches:
             columns = zip(range(count, count + len(users)), users, items, vectors, strict=True)
             names = ("id", "user_id", "next_item_id", "vector")
             self._client.insert(version, [dict(zip(names, row, strict=True)) for row in columns])
             count += len(users)
-        self._finish(version, count)
+            exact.add(vectors)
+        try:
+            self._finish(version, count)
+            self._check(version, count, exact)
+        except UserError:
+            self._client.drop_collection(version)
+            raise
         guard.check(self._root)
         self._swap(version)
         self._rows = count
@@ -160,14 +172,29 @@ class UserIndex:
         and item. A user may come more than once."""
         if not len(vectors) or k < 1 or self._rows == 0:
             return [[] for _ in vectors]
-        hits = self._client.search(
-            self.version,
+        hits = self._hits(self.version, vectors, k, self._rows)
+        return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, *near[::2])) for row in hits]
+
+    def _hits(self, version: str, vectors: np.ndarray, k: int, rows: int) -> list[list[dict]]:
+        return self._client.search(
+            version,
             list(vectors),
             limit=k,
             output_fields=["user_id", "next_item_id"],
-            search_params={"metric_type": METRIC, "params": {"nprobe": max(8, _lists(self._rows) // LISTS_PER_PROBE)}},
+            search_params={"metric_type": METRIC, "params": {"nprobe": max(8, int(_lists(rows) * self._probe))}},
         )
-        return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, *near[::2])) for row in hits]
+
+    def _check(self, version: str, count: int, exact: "Exact") -> None:
+        if not count:
+            return
+        found = self._hits(version, exact.queries, DEPTH, count)
+        recall = exact.recall([[hit["distance"] for hit in row] for row in found])
+        if recall < self._min_recall:
+            raise UserError(
+                f"{version}: searches find {recall:.3f} of the exact nearest positions, index.min_recall="
+                f"{self._min_recall:g} asks for more; the index stays as it was. Raise index.probe (now "
+                f"{self._probe:g}), or lower index.min_recall"
+            )
 
     def _serve(self, folder: Path) -> str:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +230,26 @@ class UserIndex:
 
     def _count(self, version: str) -> int:
         return self._client.query(version, filter="", output_fields=["count(*)"])[0]["count(*)"]
+
+
+class Exact:
+    """The true nearest similarities of a sample, gathered while the vectors pass by; memory is that of one batch."""
+
+    def __init__(self) -> None:
+        self.queries, self._best = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+
+    def add(self, vectors: np.ndarray) -> None:
+        if not len(self.queries):  # of the first batch, which holds the latest positions of many users
+            self.queries = vectors[:: max(1, len(vectors) // SAMPLE)][:SAMPLE]
+            self._best = np.full((len(self.queries), DEPTH), -np.inf, np.float32)
+        every = np.concatenate([self._best, self.queries @ vectors.T], axis=1)
+        self._best = -np.partition(-every, DEPTH - 1, axis=1)[:, :DEPTH]
+
+    def recall(self, found: list[list[float]]) -> float:
+        """Share of the nearest DEPTH that are among `found`, a list of similarities per query; a tie counts."""
+        least = np.where(np.isfinite(self._best), self._best, np.inf).min(axis=1) - EPSILON
+        hits = sum(similarity >= line for row, line in zip(found, least, strict=True) for similarity in row)
+        return hits / int(np.isfinite(self._best).sum())
 
 
 def _lists(count: int) -> int:

@@ -22,7 +22,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.progress import Progress
 from mmsrarec.schemas import TABLES
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.spool import Spool
 
 BATCH_CELLS = 10_000_000  # users x items in memory at a time
@@ -46,13 +46,14 @@ def retrieve(config: Config, run_id: str) -> None:
         total = tables.read(root, "histories", ["user_id"]).num_rows
         with Retriever(config) as retriever, Progress("retrieve", total, "users") as progress:
             for batch in tables.stream(root, "histories", ["user_id", "item_ids"], retriever.batch_users):
-                users = pa.Table.from_batches([batch])
+                users = retriever.rules.served(pa.Table.from_batches([batch]))
                 similar = retriever.similar_users(users)
                 candidates = retriever.candidates(users, similar)
                 spool.write("similar_users", similar)
                 spool.write("candidates", candidates)
                 spool.write("evidence", retriever.evidence(users, candidates, similar))
-                progress.advance(len(users))
+                progress.advance(batch.num_rows)
+            stage.notes["unmatched_categories"] = retriever.unmatched_categories
             stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
         for name in made:
             tables.replace(root, name, spool.batches(name))
@@ -63,13 +64,14 @@ def retrieve(config: Config, run_id: str) -> None:
 class Retriever:
     """Everything that is known about users from item ids, and about items from their keywords.
 
-    A users table has user_id and item_ids (in time order, oldest first); what a user has in item_ids is seen and never
-    a candidate. As a context manager it keeps the index open, otherwise each search opens and closes it.
+    A users table has user_id and item_ids (in time order, oldest first). What a user has in item_ids is seen and never
+    a candidate; nor is an item that `rules:` or the shop keep out. As a context manager it keeps the index open,
+    otherwise each search opens and closes it.
     """
 
     def __init__(self, config: Config):
         root = config.lake.root
-        catalog = tables.read(root, "catalog", ["item_id", "available", "interactions"]).sort_by("item_id")
+        catalog = tables.read(root, "catalog", [*rules.COLUMNS, "interactions"]).sort_by("item_id")
         if catalog.num_rows == 0:
             raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
         checkpoint = sasrec.load(sasrec.folder(config))
@@ -79,7 +81,14 @@ class Retriever:
         self.vocabulary: list[str] = checkpoint.vocabulary.to_pylist()
         self._item_vectors = checkpoint.model.item_vectors.detach().numpy()
         self._items = catalog["item_id"].combine_chunks()
-        self._available = pc.fill_null(catalog["available"], True).to_numpy()
+        self.rules = rules.load(config)
+        self.unmatched_categories = self.rules.unmatched(catalog)
+        self._free = self.rules.servable(catalog).to_numpy()
+        if not self._free.any():
+            raise InputError(f"{config.table('catalog')}: no item is available and allowed by the settings in rules:")
+        categories = catalog["category"].combine_chunks().dictionary_encode("encode")
+        self._category = categories.indices.to_numpy()
+        self._limits = np.array([self.rules.limit(name) for name in categories.dictionary.to_pylist()])
         self._popularity = pc.fill_null(catalog["interactions"], 0).to_numpy()
         self._percentile = np.searchsorted(np.sort(self._popularity), self._popularity) / len(self._popularity)
         self._popular = merging.top(np.arange(len(self._items)), self._popularity, len(self._items))
@@ -135,7 +144,7 @@ class Retriever:
             near = self._content.similarities(latest) if self._content else None
             near_votes = self._content.similarities(votes) if self._content else None
             for row, user in enumerate(part["user_id"].to_pylist()):
-                free = self._available.copy()
+                free = self._free.copy()
                 free[seen[row]] = False
                 lists = {
                     "sasrec": self._from_sasrec(logits[row], free) if known[row] else np.empty(0, int),
@@ -150,6 +159,9 @@ class Retriever:
                     lists["new"] = matrices.best(near, row, fresh, self._settings.from_new)
                 filler = (code for code in self._popular if free[code])
                 chosen = merging.interleave(lists, filler, wanted)
+                if self.rules.limited:
+                    rest, top_k = self._popular[free[self._popular]], self._config.recommend.top_k
+                    chosen = merging.enough(chosen, rest, self._category, self._limits, top_k)
                 for rank, (code, source) in enumerate(chosen, 1):
                     place = self._code_of_catalog[code]
                     cf_score = float(logits[row, place]) if known[row] and place >= 0 else None

@@ -2,8 +2,9 @@
 
 Split by user: of a test user the last item is held out and the rest is its history. Two protocols share those users:
 sampled ranks the target among `evaluate.negatives` uniform random items (the paper's 1 + 20), full ranks it among the
-whole catalog, seen items out. The catalog here is what can be recommended at all: the available items. A test user is
-left out where no list could name its target: the target is no longer available, or the user had taken it before.
+whole catalog, seen items out. The catalog here is what can be recommended at all: available, and let in by `rules:`
+(quotas, which shape a list, are not applied). A test user is left out where no list could name its target: the target
+is not in that catalog, or the user had taken it before.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import pyarrow as pa
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.evaluation.metrics import Ranks, ranks
-from mmsrarec.storage import tables
+from mmsrarec.storage import rules, tables
 
 SPLIT = "user-split"
 FULL = f"{SPLIT}/full"
@@ -72,8 +73,8 @@ def load(config: Config) -> TestSet:
 
     It may be empty: a small shop has no test user. Raises InputError where there is no table of histories.
     """
-    catalog = tables.read(config.lake.root, "catalog", ["item_id", "available"]).to_pylist()
-    items = sorted(row["item_id"] for row in catalog if row["available"] is not False)
+    catalog = tables.read(config.lake.root, "catalog", rules.COLUMNS)
+    items = sorted(catalog.filter(rules.load(config).servable(catalog))["item_id"].to_pylist())
     held_out = tables.read(config.lake.root, "histories", ["user_id", "item_ids"], [("split", "=", "test")]).to_pylist()
     if not tables.exists(config.lake.root, "histories"):
         raise InputError(f"{config.table('histories')}: no such table; run build_cf first")

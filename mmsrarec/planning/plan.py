@@ -33,7 +33,7 @@ from mmsrarec.planning import expected
 from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, keywords_by_item
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import rules, runs, tables
 
 BEFORE_RETRIEVE = ("build_cf", "train_sasrec", "index_cf")
 
@@ -90,7 +90,7 @@ class _Planner:
 
     def recommend(self) -> Planned:
         if self._retrieved():
-            asked = knowns(self.config, keywords_by_item(self._keywords))
+            asked = knowns(self.config, keywords_by_item(self._keywords), rules.load(self.config))
             return self._pairs("recommend", asked, 1.0, "every pair that retrieve named")
         sample, factor = self._users()
         with _retriever(self.config) as (retriever, source):

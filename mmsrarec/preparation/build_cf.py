@@ -15,7 +15,7 @@ from mmsrarec.preparation.columns import Columns, check_mapping
 from mmsrarec.progress import Progress
 from mmsrarec.storage import runs
 from mmsrarec.storage.runs import Stage
-from mmsrarec.storage.spark import input_version, read_input, readable, session, write_table
+from mmsrarec.storage.spark import input_version, read_input, read_table, readable, session, write_table
 
 STEPS = 6
 
@@ -62,7 +62,8 @@ def _items(rows: DataFrame, config: Config, stage: Stage) -> DataFrame:
 def _histories(rows: DataFrame, items: DataFrame, config: Config, stage: Stage) -> DataFrame:
     """A history per user."""
     columns = Columns(rows, config, "inputs.interactions")
-    checked = interactions.checked(rows, columns, items).persist()
+    kept = interactions.remembered(rows, columns, read_table(rows.sparkSession, config, "forgotten"))
+    checked = interactions.checked(kept, columns, items).persist()
     _judge(checked, interactions.MESSAGES, columns.source, stage)
     users = histories.build(checked.where(F.col("error").isNull()), config).persist()
     per_split = users.groupBy("split").agg(

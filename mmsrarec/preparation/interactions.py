@@ -51,6 +51,12 @@ def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
     )
 
 
+def remembered(rows: DataFrame, columns: Columns, forgotten: DataFrame) -> DataFrame:
+    """The rows without those of users who asked to be forgotten: SHA-256 of their user_id is in `forgotten`."""
+    hashes = F.broadcast(forgotten.select(F.col("user_hash").alias("_forgotten_hash")))
+    return rows.join(hashes, F.sha2(columns.identifier("user_id"), 256) == F.col("_forgotten_hash"), "left_anti")
+
+
 def rejects_key(*names: str) -> Column:
     """user_id/item_id, cut; an absent part stays empty."""
     return F.concat_ws("/", *(F.substring(F.coalesce(name, F.lit("")), 1, MAX_ID_CHARS) for name in names))

@@ -5,7 +5,7 @@ candidate that the engine could not score stands behind all that it could: it fi
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 DECIMALS = 6
@@ -20,6 +20,7 @@ class Scored:
     cf_score: float | None
     source: str
     keywords: list[str]
+    category: str | None = None
 
     @property
     def score(self) -> float:
@@ -27,10 +28,24 @@ class Scored:
         return 0.0 if self.p_yes is None else round(self.p_yes, DECIMALS)
 
 
-def top(candidates: Iterable[Scored], seen: Collection[str], available: Collection[str], k: int) -> list[Scored]:
-    """The best k distinct candidates that are available and not seen, best first."""
+def top(
+    candidates: Iterable[Scored],
+    seen: Collection[str],
+    available: Collection[str],
+    k: int,
+    limit: Callable[[str | None], int] | None = None,
+) -> list[Scored]:
+    """The best k distinct candidates that are available and not seen, best first; no category beyond its limit."""
     allowed = {c.item_id: c for c in candidates if c.item_id in available and c.item_id not in seen}
-    return sorted(allowed.values(), key=_order)[:k]
+    taken: Counter = Counter()
+    listed = []
+    for candidate in sorted(allowed.values(), key=_order):
+        if len(listed) == k:
+            break
+        if limit is None or taken[candidate.category] < limit(candidate.category):
+            taken[candidate.category] += 1
+            listed.append(candidate)
+    return listed
 
 
 def because(keywords: list[str], context: list[list[str]], limit: int) -> list[str]:

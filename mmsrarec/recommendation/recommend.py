@@ -1,8 +1,9 @@
 """Stage recommend: candidates in, a list per user out. Stage 3 of the method with the model that `model:` names.
 
 Users are taken in ranges of their ids, so memory stays at one range whatever the number of users; the engine is started
-once for all of them, or not at all where every pair was answered before. The day's lists go in with one commit, which
-replaces that day only; where no list changes nothing is committed.
+once for all of them, or not at all where every pair was answered before. The day's lists go into
+`staged_recommendations` with one commit, which replaces that day only; where no list changes nothing is committed.
+Readers do not see them before `publish` has checked them.
 """
 
 import json
@@ -23,40 +24,43 @@ from mmsrarec.recommendation.rank import Scored, because, top
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, Task, keywords_by_item
 from mmsrarec.schemas import MADE_BY
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.spool import Spool
 
 READS = ("histories", "catalog", "item_keywords", "similar_users", "candidates", "evidence")
 USERS = 4096  # read at a time
+STAGED = "staged_recommendations"
 SHORT_HISTORY = 2  # interactions below which a list is marked
 NEEDED = ("histories", "catalog", "item_keywords", "candidates")
 
 
 @dataclass(frozen=True)
 class Night:
-    """What every user's list needs: keywords by item_id, the available items and the columns that do not vary."""
+    """What every user's list needs: keywords by item_id, the category of each item that may be listed, the rules and
+    the columns that do not vary."""
 
     keywords: dict[str, list[str]]
-    available: frozenset[str]
+    servable: dict[str, str | None]
+    rules: rules.Rules
     constants: dict[str, str | None]
 
 
 def recommend(config: Config, run_id: str) -> None:
-    """Write the recommendations of run.date: for every user of `histories` its best top_k available unseen items."""
+    """Stage the recommendations of run.date: for every user of `histories` its best top_k servable unseen items."""
     with runs.stage(config, "recommend", run_id, READS) as stage:
         _require(config)
         template = Template(config.model_path, config.engine.trust_remote_code)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
         night = _night(config, stage)
         scorer = Scorer(config, stage, template, pictures(config))
-        asked = knowns(config, night.keywords)
+        asked = knowns(config, night.keywords, night.rules)
         answers = batch.answer(config, stage, (group for known in asked for group in scorer.groups(known)))
         _write(config, stage, _lists(config, scorer, night, answers))
 
 
-def knowns(config: Config, keywords: dict[str, list[str]]) -> Iterator[Known]:
+def knowns(config: Config, keywords: dict[str, list[str]], serving: rules.Rules) -> Iterator[Known]:
     """What is known of every user and its candidates, a range of users at a time."""
-    return (_known(config, keywords, span) for span in _spans(config))
+    return (_known(config, keywords, serving, span) for span in _spans(config))
 
 
 def _require(config: Config) -> None:
@@ -76,8 +80,9 @@ def _index_version(config: Config) -> dict[str, str]:
 
 
 def _night(config: Config, stage: runs.Stage) -> Night:
-    catalog = tables.read(config.lake.root, "catalog", ["item_id", "available"])
-    available = catalog.filter(pc.not_equal(catalog["available"].fill_null(True), False))["item_id"].to_pylist()
+    serving = rules.load(config)
+    catalog = tables.read(config.lake.root, "catalog", rules.COLUMNS)
+    servable = catalog.filter(serving.servable(catalog)).to_pylist()
     constants = {
         "run_date": config.run.run_date,
         "model": stage.versions["model"],
@@ -85,7 +90,7 @@ def _night(config: Config, stage: runs.Stage) -> Night:
         "run_id": stage.run_id,
     }
     keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
-    return Night(keywords, frozenset(available), constants)
+    return Night(keywords, {row["item_id"]: row["category"] for row in servable}, serving, constants)
 
 
 def _spans(config: Config) -> Iterator[list[tuple]]:
@@ -97,11 +102,12 @@ def _spans(config: Config) -> Iterator[list[tuple]]:
         yield [("user_id", ">=", user_ids[start].as_py()), ("user_id", "<=", user_ids[last].as_py())]
 
 
-def _known(config: Config, keywords: dict[str, list[str]], span: list[tuple]) -> Known:
+def _known(config: Config, keywords: dict[str, list[str]], serving: rules.Rules, span: list[tuple]) -> Known:
     root = config.lake.root
     near = [*span, ("rank", "<=", config.retrieve.similar_users)]
+    users = tables.read(root, "histories", ["user_id", "item_ids"], span)
     return Known(
-        tables.read(root, "histories", ["user_id", "item_ids"], span).sort_by("user_id"),
+        serving.served(users).sort_by("user_id"),
         tables.read(root, "similar_users", ["user_id", "rank", "next_item_id"], near),
         tables.read(root, "candidates", filters=span).sort_by([("user_id", "ascending"), ("rank", "ascending")]),
         tables.read(root, "evidence", ["user_id", "item_id", "levels"], span),
@@ -113,7 +119,7 @@ def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> It
     """Per range of users its filter and its lists, ascending by user_id and rank."""
     with Progress("recommend", tables.count(config.lake.root, "histories"), "users listed") as progress:
         for span in _spans(config):
-            known = _known(config, night.keywords, span)
+            known = _known(config, night.keywords, night.rules, span)
             seen = dict(zip(known.users["user_id"].to_pylist(), known.users["item_ids"].to_pylist(), strict=True))
             candidates = _by_user(known.pairs)
             scorer.stage.rows_in += known.pairs.num_rows
@@ -124,7 +130,7 @@ def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> It
             for user_id in seen.keys() - candidates.keys():
                 scorer.stage.reject(user_id, "no_candidates", "retrieve named no item for this user")
             progress.advance(known.users.num_rows)
-            yield span, tables.from_rows("recommendations", rows)
+            yield span, tables.from_rows(STAGED, rows)
 
 
 def _by_user(candidates: pa.Table) -> dict[str, list[dict]]:
@@ -136,12 +142,14 @@ def _by_user(candidates: pa.Table) -> dict[str, list[dict]]:
 
 def _scored(night: Night, candidate: dict, p_yes: dict[str, float | None]) -> Scored:
     item_id = candidate["item_id"]
-    return Scored(item_id, p_yes[item_id], candidate["cf_score"], candidate["source"], night.keywords.get(item_id, []))
+    known = night.keywords.get(item_id, []), night.servable.get(item_id)
+    return Scored(item_id, p_yes[item_id], candidate["cf_score"], candidate["source"], *known)
 
 
 def _list(config: Config, night: Night, task: Task, seen: list[str], scored: list[Scored]) -> list[dict]:
     context = [*task.history, *task.similar]
     marks = "short_history" if len(seen) < SHORT_HISTORY else None
+    listed = top(scored, set(seen), night.servable, config.recommend.top_k, night.rules.limit)
     return [
         {
             **night.constants,
@@ -155,7 +163,7 @@ def _list(config: Config, night: Night, task: Task, seen: list[str], scored: lis
             "because": because(item.keywords, context, config.recommend.because),
             "marks": marks,
         }
-        for rank, item in enumerate(top(scored, set(seen), night.available, config.recommend.top_k), 1)
+        for rank, item in enumerate(listed, 1)
     ]
 
 
@@ -167,17 +175,15 @@ def _write(config: Config, stage: runs.Stage, lists: Iterator[tuple[list, pa.Tab
     """
     root, today = config.lake.root, ("run_date", "=", config.run.run_date)
     kept = 0
-    with Spool("recommendations") as spool:
+    with Spool(STAGED) as spool:
         for span, rows in lists:
-            before = tables.read(root, "recommendations", filters=[today, *span])
+            before = tables.read(root, STAGED, filters=[today, *span])
             before = before.sort_by([("user_id", "ascending"), ("rank", "ascending")])
             same = before.drop_columns("run_id").equals(rows.drop_columns("run_id"))
             kept += before.num_rows if same else 0
             stage.rows_out += rows.num_rows
-            spool.write("recommendations", before if same else rows)
+            spool.write(STAGED, before if same else rows)
         stage.check_budget()
         stage.notes["unchanged"] = kept
-        if kept < stage.rows_out or tables.count(root, "recommendations", [today]) != kept:
-            tables.replace(
-                root, "recommendations", spool.batches("recommendations"), f"run_date = '{config.run.run_date}'"
-            )
+        if kept < stage.rows_out or tables.count(root, STAGED, [today]) != kept:
+            tables.replace(root, STAGED, spool.batches(STAGED), f"run_date = '{config.run.run_date}'")

@@ -6,9 +6,10 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 from pyarrow.dataset import Dataset
@@ -24,6 +25,23 @@ SHORT_MEMORY = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
+LOG_RETENTION = "delta.logRetentionDuration"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The run behind a commit, and a mark by which a replay is told: `version` of what `work` is made from.
+
+    Delta records the mark (an application transaction); skipping the replay is ours to do, see `committed`.
+    """
+
+    run_id: str
+    work: str
+    version: int
+
+    @property
+    def mark(self) -> str:
+        return f"{self.run_id}/{self.work}"
 
 
 def address(root: str, name: str) -> str:
@@ -31,8 +49,13 @@ def address(root: str, name: str) -> str:
     return f"{root.rstrip('/')}/{name}"
 
 
+def is_table(place: str) -> bool:
+    """Is there a Delta table at this address?"""
+    return DeltaTable.is_deltatable(place)
+
+
 def exists(root: str, name: str) -> bool:
-    return DeltaTable.is_deltatable(address(root, name))
+    return is_table(address(root, name))
 
 
 def version(root: str, name: str) -> int | None:
@@ -54,26 +77,70 @@ def count(root: str, name: str, filters: list | None = None) -> int:
     return read(root, name, list(KEYS[name][:1]), filters).num_rows
 
 
-def stream(root: str, name: str, columns: list[str] | None = None, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
+def stream(
+    root: str,
+    name: str,
+    columns: list[str] | None = None,
+    batch_rows: int = 8192,
+    filters: list | None = None,
+) -> Iterator[pa.RecordBatch]:
     """The table as batches of at most `batch_rows` rows, in no particular order; memory stays at a few batches."""
     schema = _schema(name, columns)
     if not exists(root, name):
         return
-    for batch in _dataset(root, name).to_batches(columns=schema.names, batch_size=batch_rows, batch_readahead=2):
+    rows = filters_to_expression(filters) if filters else None
+    options = {"columns": schema.names, "filter": rows, "batch_size": batch_rows, "batch_readahead": 2}
+    for batch in _dataset(root, name).to_batches(**options):
         if batch.num_rows:
             yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
 
 
-def replace(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], predicate: str | None = None) -> None:
+def replace(
+    root: str,
+    name: str,
+    data: pa.Table | Iterable[pa.RecordBatch],
+    predicate: str | None = None,
+    commit: Commit | None = None,
+) -> None:
     """Put `data` in the place of the whole table, or of the rows that `predicate` (SQL) selects, in one commit."""
-    _write(root, name, data, mode="overwrite", predicate=predicate if exists(root, name) else None)
+    _write(root, name, data, "overwrite", predicate if exists(root, name) else None, commit)
 
 
 def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch]) -> None:
     """Add rows in one commit; nothing is committed where there are none."""
     if isinstance(data, pa.Table) and data.num_rows == 0:
         return
-    _write(root, name, data, mode="append", predicate=None)
+    _write(root, name, data, "append")
+
+
+def delete(root: str, name: str, predicate: str, commit: Commit | None = None) -> None:
+    """Take away the rows that `predicate` selects, in one commit. The predicate stays readable in the table's log."""
+    DeltaTable(address(root, name)).delete(predicate, commit_properties=_properties(commit))
+
+
+def committed(root: str, name: str, commit: Commit) -> bool:
+    """Is this commit, or one of the same run and work with a later version, in the table already?"""
+    found = DeltaTable(address(root, name)).transaction_version(commit.mark) if exists(root, name) else None
+    return found is not None and found >= commit.version
+
+
+def partitions(root: str, name: str) -> list[str]:
+    """Values of the column that the table is partitioned by, ascending; reads no row."""
+    (column,) = PARTITIONS[name]
+    found = DeltaTable(address(root, name)).partitions() if exists(root, name) else []
+    return sorted({partition[column] for partition in found})
+
+
+def purge(root: str, name: str, retention_hours: int) -> None:
+    """Delete the files and the log entries, which hold the least and the greatest id of a file, of versions that are
+    older than so many hours, and files that no version knows. Nobody may be writing to the table."""
+    table = DeltaTable(address(root, name))
+    table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
+    kept = table.metadata().configuration.get(LOG_RETENTION, "interval 30 days")  # Delta's own default
+    table.alter.set_table_properties({LOG_RETENTION: f"interval {retention_hours} hours"})
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    table.alter.set_table_properties({LOG_RETENTION: kept})
 
 
 def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
@@ -117,15 +184,25 @@ def from_rows(name: str, rows: list[dict]) -> pa.Table:
 
 
 def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
-    """The table's files. Local ones are read by Arrow's own file system: threads that still hold a file of delta-rs,
-    a Python object, when the interpreter ends abort the whole process now and then."""
-    place = address(root, name)
+    return open_dataset(address(root, name), table)
+
+
+def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
+    """The files of the Delta table at an address. Local ones are read by Arrow's own file system: threads that still
+    hold a file of delta-rs, a Python object, when the interpreter ends abort the whole process now and then."""
     local = "://" not in place
     system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else None
     return (table or DeltaTable(place)).to_pyarrow_dataset(filesystem=system)
 
 
-def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode: str, predicate: str | None) -> None:
+def _write(
+    root: str,
+    name: str,
+    data: pa.Table | Iterable[pa.RecordBatch],
+    mode: str,
+    predicate: str | None = None,
+    commit: Commit | None = None,
+) -> None:
     schema = TABLES[name]
     guard.check(root)
     if isinstance(data, pa.Table):
@@ -139,7 +216,15 @@ def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode
         predicate=predicate,
         partition_by=PARTITIONS.get(name),
         configuration=PROPERTIES,
+        commit_properties=_properties(commit),
     )
+
+
+def _properties(commit: Commit | None) -> CommitProperties | None:
+    if commit is None:
+        return None
+    mark = Transaction(commit.mark, commit.version)
+    return CommitProperties({"run_id": commit.run_id, "work": commit.work}, app_transactions=[mark])
 
 
 def _schema(name: str, columns: list[str] | None) -> pa.Schema:

@@ -9,7 +9,6 @@ SASRec's weights) is made without them the next night. The user's own input file
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmsrarec import log
 from mmsrarec.collaborative import sasrec
 from mmsrarec.collaborative.index import index_cf
 from mmsrarec.config import Config
@@ -61,7 +61,7 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         if sasrec.describe(sasrec.folder(config)) and tables.count(root, "histories"):
             index_cf(config, run_id)  # a new collection without the users, if they were in it; the old one is dropped
     counts = ", ".join(f"{name} {rows:,}" for name, rows in removed.items() if rows) or "no table named them"
-    print(f"forget: {len(users):,} user(s); rows removed: {counts}", file=sys.stderr)
+    log.say(f"forget: {len(users):,} user(s); rows removed: {counts}", "forgotten")
 
 
 def _remember(root: str, run_id: str, users: list[str]) -> int:

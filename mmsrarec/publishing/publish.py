@@ -5,8 +5,7 @@ are each one commit to one table, and a reader in the middle keeps the version t
 away stays in `staged_recommendations`, from where it can be published again.
 """
 
-import sys
-
+from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import GateError, InputError
 from mmsrarec.publishing.figures import STAGED, VISIBLE, Figures, measure
@@ -38,7 +37,7 @@ def publish(config: Config, run_id: str) -> None:
         else:
             tables.replace(root, VISIBLE, spool.batches(VISIBLE), f"run_date = '{run_date}'", commit)
         stage.rows_out = figures.rows
-        print(f"publish: {figures.lists:,} lists of {run_date} are what readers see", file=sys.stderr)
+        log.say(f"publish: {figures.lists:,} lists of {run_date} are what readers see", "published")
 
 
 def rollback(config: Config, run_id: str, to: str) -> None:
@@ -55,7 +54,7 @@ def rollback(config: Config, run_id: str, to: str) -> None:
             commit = tables.Commit(run_id, f"rollback/{to}", tables.version(root, VISIBLE))
             tables.delete(root, VISIBLE, f"run_date > '{to}'", commit)
     kept = f"; taken back, and kept in {config.table(STAGED)}: {', '.join(gone)}" if gone else ", as before"
-    print(f"rollback: readers see the lists of {to}{kept}", file=sys.stderr)
+    log.say(f"rollback: readers see the lists of {to}{kept}", "rolled_back")
 
 
 def _refusal(config: Config, figures: Figures, failed: list[Gate]) -> str:

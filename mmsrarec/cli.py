@@ -18,7 +18,8 @@ import typer
 from mmsrarec.config import Config, load
 from mmsrarec.errors import UserError
 from mmsrarec.pipeline import STAGES, run_stage
-from mmsrarec.storage.runs import new_run_id
+from mmsrarec.pipeline import clean as clean_lake
+from mmsrarec.storage.resume import Run
 
 app = typer.Typer(
     help="Nightly multimodal recommendation for a whole catalog.\n\n"
@@ -39,7 +40,7 @@ Settings = Annotated[
 @app.command()
 def run(config: ConfigPath, settings: Settings = None) -> None:
     """Every stage in order: from items and interactions to lists with reasons, and their evaluation."""
-    _exit(_guarded(lambda: _run(load(config, settings or []), list(STAGES))))
+    _exit(_guarded(lambda: _night(load(config, settings or []))))
 
 
 @app.command()
@@ -52,6 +53,12 @@ def explain(
     from mmsrarec.recommendation.explain import explain as explain_user
 
     _exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
+
+
+@app.command()
+def clean(config: ConfigPath, settings: Settings = None) -> None:
+    """Delete leftovers of dead runs, answers no run asks for, and files that no table needs. `run` ends with it."""
+    _exit(_guarded(lambda: _clean(load(config, settings or []))))
 
 
 def _add_stage(name: str) -> None:
@@ -78,14 +85,28 @@ def job(name: str) -> None:
     _exit(_guarded(lambda: _run(load(arguments.config, arguments.set), [name])))
 
 
+def _night(config: Config) -> None:
+    _run(config, list(STAGES))
+    _clean(config)
+
+
 def _run(config: Config, names: list[str]) -> None:
-    run_id = new_run_id()
-    _say(f"run {run_id}: {', '.join(names)}; lake {config.lake.root}")
+    run = Run(config, names)
+    _say(f"run {run.run_id}: {', '.join(names)}; lake {config.lake.root}")
     for name in names:
+        if name in run.done:
+            _say(f"{name}: completed before this run was stopped")
+            continue
         started = time.monotonic()
         _say(f"{name}: started")
-        run_stage(name, config, run_id)
+        run_stage(name, config, run.run_id)
+        run.complete(name)
         _say(f"{name}: completed in {time.monotonic() - started:.1f} s")
+    run.finish()
+
+
+def _clean(config: Config) -> None:
+    _say(f"clean: {clean_lake(config):,} files deleted that no table needs any more")
 
 
 def _guarded(work: Callable[[], None]) -> int:

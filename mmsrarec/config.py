@@ -39,6 +39,7 @@ class Lake(Section):
     """Where all tables go."""
 
     root: str = Field("lake", description="folder of the Delta tables, the index and the checkpoints")
+    keep_days: Count = Field(7, description="files that no table has needed for this many days are deleted by clean")
 
 
 class Run(Section):
@@ -93,6 +94,9 @@ class Sasrec(Section):
     epochs: Positive = 40
     patience: Positive = Field(8, description="epochs without a better validation NDCG@10 before training stops")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    refresh_days: Count = Field(
+        7, description="days a checkpoint serves before new interactions train another; 0: every run with new ones"
+    )
 
 
 class Index(Section):
@@ -168,6 +172,14 @@ class Evaluate(Section):
     bootstrap: Positive = Field(1000, description="resamples behind an interval")
 
 
+class Cache(Section):
+    """The table `answers`: what an engine was asked before."""
+
+    keep_days: Positive = Field(
+        30, description="an answer that no run asks for in this many days is deleted, at the latest after twice as many"
+    )
+
+
 class Config(Section):
     """Everything a run needs to know."""
 
@@ -187,6 +199,7 @@ class Config(Section):
     retrieve: Retrieve = Retrieve()
     recommend: Recommend = Recommend()
     evaluate: Evaluate = Evaluate()
+    answers: Cache = Cache()
 
     @property
     def model_path(self) -> str:

@@ -8,10 +8,13 @@ A stage is a function (config, run_id) that reads and writes tables; nothing els
 """
 
 import importlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmsrarec.config import Config
+from mmsrarec.errors import DiskFullError, disk_full
+from mmsrarec.schemas import TABLES
 
 
 @dataclass(frozen=True)
@@ -45,4 +48,26 @@ STAGES: dict[str, StageEntry] = {
 
 
 def run_stage(name: str, config: Config, run_id: str) -> None:
-    STAGES[name].function(name)(config, run_id)
+    """Raises DiskFullError for whatever a full disk led to."""
+    try:
+        STAGES[name].function(name)(config, run_id)
+    except Exception as error:
+        if not disk_full(error):
+            raise
+        places = f"lake.root={config.lake.root} or the temporary folder {tempfile.gettempdir()}"
+        raise DiskFullError(
+            f"{name}: no space is left on the disk of {places}. What is finished is kept: make room, then run the same "
+            "command again to go on from there"
+        ) from error
+
+
+def clean(config: Config) -> int:
+    """Delete what nobody needs: leftovers of runs that died (their answers are kept), answers that no run has asked for
+    lately, and files that no table has needed for lake.keep_days; how many files of tables."""
+    from mmsrarec.engines import delivery
+    from mmsrarec.storage import scratch, tables
+
+    delivery.recover(config)
+    delivery.prune(config)
+    scratch.sweep(scratch.common())
+    return sum(tables.tidy(config.lake.root, name, config.lake.keep_days) for name in TABLES)

@@ -39,7 +39,7 @@ def score(
     users (user_id, item_ids in time order), similar and evidence as the tables of those names, pairs (user_id,
     item_id), keywords (item_id, keywords). One engine start at most; what was answered before is not asked again.
     """
-    scorer = Scorer(config, stage, Template(config.model_path, config.engine.trust_remote_code), pictures(config))
+    scorer = Scorer(config, stage, Template.of(config), pictures(config))
     known = Known(users, similar, pairs, evidence, keywords_by_item(keywords))
     answers = batch.answer(config, stage, scorer.groups(known))
     p_yes = {task.user_id: found for task, found in scorer.judged(known, answers)}

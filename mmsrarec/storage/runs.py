@@ -103,4 +103,6 @@ def stage(config: Config, name: str, run_id: str) -> Iterator[Stage]:
             "versions": json.dumps({"mmsrarec": __version__, **record.versions}),
             "notes": json.dumps(record.notes, default=str),
         }
-        tables.append(config.lake.root, "runs", tables.from_rows("runs", [row]))
+        # A run that goes on after it was stopped has a stage a second time: its last row counts.
+        same = f"run_id = '{run_id}' AND stage = '{name}'"
+        tables.replace(config.lake.root, "runs", tables.from_rows("runs", [row]), same)

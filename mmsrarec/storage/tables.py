@@ -6,9 +6,11 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from pyarrow import fs
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
@@ -17,6 +19,13 @@ from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
+
+
+class Mark(NamedTuple):
+    """What makes a commit happen once: the table remembers the last `number` of each `writer`. Numbers ascend."""
+
+    writer: str
+    number: int
 
 
 def address(root: str, name: str) -> str:
@@ -47,12 +56,15 @@ def count(root: str, name: str, filters: list | None = None) -> int:
     return read(root, name, list(KEYS[name][:1]), filters).num_rows
 
 
-def stream(root: str, name: str, columns: list[str] | None = None, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
+def stream(
+    root: str, name: str, columns: list[str] | None = None, batch_rows: int = 8192, filters: list | None = None
+) -> Iterator[pa.RecordBatch]:
     """The table as batches of at most `batch_rows` rows, in no particular order; memory stays at a few batches."""
     schema = _schema(name, columns)
     if not exists(root, name):
         return
-    for batch in _dataset(root, name).to_batches(columns=schema.names, batch_size=batch_rows, batch_readahead=2):
+    scan = {"filter": filters_to_expression(filters) if filters else None, "batch_size": batch_rows}
+    for batch in _dataset(root, name).to_batches(columns=schema.names, batch_readahead=2, **scan):
         if batch.num_rows:
             yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
 
@@ -62,11 +74,42 @@ def replace(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], pre
     _write(root, name, data, mode="overwrite", predicate=predicate if exists(root, name) else None)
 
 
-def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch]) -> None:
-    """Add rows in one commit; nothing is committed where there are none."""
+def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mark: Mark | None = None) -> None:
+    """Add rows in one commit; nothing is committed where there are none, or where the table has seen `mark`."""
     if isinstance(data, pa.Table) and data.num_rows == 0:
         return
-    _write(root, name, data, mode="append", predicate=None)
+    if mark and _marked(root, name, mark):
+        return
+    _write(root, name, data, mode="append", predicate=None, mark=mark)
+
+
+def delete(root: str, name: str, predicate: str) -> None:
+    """Delete the rows that `predicate` (SQL) selects; nothing is committed where there are none."""
+    if exists(root, name):
+        DeltaTable(address(root, name)).delete(predicate)
+
+
+def spans(root: str, name: str, column: str, rows: int) -> Iterator[list[tuple]]:
+    """Filters for `read` that cut a table into ranges of its key `column`, ascending, of `rows` values each."""
+    values = read(root, name, [column])[column]
+    values = values.take(pc.array_sort_indices(values))
+    for start in range(0, len(values), rows):
+        last = min(start + rows, len(values)) - 1
+        yield [(column, ">=", values[start].as_py()), (column, "<=", values[last].as_py())]
+
+
+def tidy(root: str, name: str, days: float) -> int:
+    """Join small files into large ones, and delete those that the table has not needed for `days`; how many files."""
+    if not exists(root, name):
+        return 0
+    table = DeltaTable(address(root, name))
+    table.optimize.compact()
+    options = {"retention_hours": int(24 * days), "enforce_retention_duration": False}
+    old = table.vacuum(**options)
+    if old:  # a vacuum of nothing would be a commit, too
+        table.vacuum(**options, dry_run=False)
+    table.cleanup_metadata()
+    return len(old)
 
 
 def from_rows(name: str, rows: list[dict]) -> pa.Table:
@@ -83,7 +126,20 @@ def _dataset(root: str, name: str) -> Dataset:
     return DeltaTable(place).to_pyarrow_dataset(filesystem=system)
 
 
-def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode: str, predicate: str | None) -> None:
+def _marked(root: str, name: str, mark: Mark) -> bool:
+    """Whether this commit, or a later one of the same writer, was made before. Delta records it and skips nothing."""
+    before = DeltaTable(address(root, name)).transaction_version(mark.writer) if exists(root, name) else None
+    return before is not None and before >= mark.number
+
+
+def _write(
+    root: str,
+    name: str,
+    data: pa.Table | Iterable[pa.RecordBatch],
+    mode: str,
+    predicate: str | None,
+    mark: Mark | None = None,
+) -> None:
     schema = TABLES[name]
     if isinstance(data, pa.Table):
         data = data.select(schema.names).cast(schema)
@@ -94,8 +150,9 @@ def _write(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], mode
         data,
         mode=mode,
         predicate=predicate,
-        partition_by=PARTITIONS.get(name),
+        partition_by=None if exists(root, name) else PARTITIONS.get(name),
         configuration=PROPERTIES,
+        commit_properties=CommitProperties(app_transactions=[Transaction(*mark)]) if mark else None,
     )
 
 

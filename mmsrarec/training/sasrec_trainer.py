@@ -3,7 +3,9 @@
 Trains on whole histories of train users and histories without the last item of validation and test users: a held-out
 item is never an input or a target. Validation users' last items only decide when to stop; test users' are not looked
 at. The same histories, settings and seed give the same weights (on a CPU with the same number of threads), so a second
-run with unchanged inputs keeps the checkpoint.
+run with unchanged inputs keeps the checkpoint. With new interactions it is kept, too, for sasrec.refresh_days: SASRec
+reads any history, and what is made from it for a user (candidates, evidence, the figures of the evaluation) is only
+made anew for everybody where it is a new one.
 """
 
 import hashlib
@@ -11,7 +13,9 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +35,7 @@ STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATC
 SMALLEST_BATCH = 16
 LOSS_CHUNK = 256  # positions whose logits over the catalog are in memory at a time
 VALIDATION_USERS = 10_000
+MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
 TRAINER_VERSION = 1  # of everything that decides the weights besides data, settings and seed
 
 
@@ -50,16 +55,17 @@ def train_sasrec(config: Config, run_id: str) -> None:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
         data = training_data(histories)
-        made_from = fingerprint(data, config)
         place = sasrec.folder(config)
         present = sasrec.describe(place)
-        if present and present["facts"]["made_from"] == made_from:
-            print("train_sasrec: nothing has changed, the checkpoint stays", file=sys.stderr)
-            stage.notes["skipped"] = "unchanged inputs"
+        kept = present and _kept(config, place, present, data)
+        if kept:
+            print(f"train_sasrec: {kept}, the checkpoint stays", file=sys.stderr)
+            stage.notes["skipped"] = kept
             model_hash, facts = present["model_hash"], present["facts"]
         else:
             model, facts = fit(data, config.sasrec, config.run.seed)
-            facts["made_from"] = made_from
+            facts |= {"settings": _settings(config), "made_from": fingerprint(data, config)}
+            facts["trained_on"] = config.run.run_date
             model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
         stage.rows_out = len(data.vocabulary)
         stage.versions["sasrec"] = model_hash
@@ -81,12 +87,32 @@ def training_data(histories: pa.Table) -> TrainingData:
 
 def fingerprint(data: TrainingData, config: Config) -> str:
     """Hash of everything that decides the weights."""
-    settings = [TRAINER_VERSION, config.sasrec.model_dump(mode="json"), config.run.seed, data.vocabulary.to_pylist()]
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    digest = hashlib.sha256(json.dumps([_settings(config), data.vocabulary.to_pylist()]).encode())
     for sequences in (data.training, data.validation):
         digest.update(sequences.codes.tobytes() + sequences.offsets.tobytes())
     digest.update(data.targets.tobytes())
     return digest.hexdigest()[:16]
+
+
+def _settings(config: Config) -> str:
+    """Hash of what decides the weights beside the data."""
+    settings = [TRAINER_VERSION, sasrec.network(config.sasrec), config.run.seed]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+
+def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str | None:
+    """Why the checkpoint that is there need not be made anew; None where it must."""
+    facts = present["facts"]
+    if facts.get("made_from") == fingerprint(data, config):
+        return "nothing has changed"
+    if facts.get("settings") != _settings(config):
+        return None
+    age = abs((date.fromisoformat(config.run.run_date) - date.fromisoformat(facts["trained_on"])).days)
+    known = pc.index_in(data.vocabulary, value_set=sasrec.load(place).vocabulary).is_valid().to_numpy(False)
+    unknown = 1 - known[data.training.codes].mean()
+    if age >= config.sasrec.refresh_days or unknown > MOST_UNKNOWN:
+        return None
+    return f"trained on {facts['trained_on']}, sasrec.refresh_days={config.sasrec.refresh_days}"
 
 
 def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:

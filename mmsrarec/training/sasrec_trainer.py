@@ -30,6 +30,7 @@ from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import runs
+from mmsrarec.training.bookmark import Bookmark
 
 STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATCH, so that it sees enough steps
 SMALLEST_BATCH = 16
@@ -63,8 +64,9 @@ def train_sasrec(config: Config, run_id: str) -> None:
             stage.notes["skipped"] = kept
             model_hash, facts = present["model_hash"], present["facts"]
         else:
-            model, facts = fit(data, config.sasrec, config.run.seed)
-            facts |= {"settings": _settings(config), "made_from": fingerprint(data, config)}
+            made_from = fingerprint(data, config)
+            model, facts = fit(data, config.sasrec, config.run.seed, Bookmark(place / "training.pt", made_from))
+            facts |= {"settings": _settings(config), "made_from": made_from}
             facts["trained_on"] = config.run.run_date
             model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
         stage.rows_out = len(data.vocabulary)
@@ -115,7 +117,7 @@ def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str
     return f"trained on {facts['trained_on']}, sasrec.refresh_days={config.sasrec.refresh_days}"
 
 
-def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
+def fit(data: TrainingData, settings: Sasrec, seed: int, bookmark: Bookmark | None = None) -> tuple[SasRec, dict]:
     """The weights of the best epoch, and the facts for the ledger: epochs, loss, what `validate` says, device.
 
     NDCG without a cut-off decides: of few validation users NDCG@10 is mostly zeros, and its best epoch chance.
@@ -127,10 +129,14 @@ def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
         torch.manual_seed(seed)
         model = SasRec(len(data.vocabulary), settings).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
-        best, facts = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}
+        best, facts, epoch = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}, 0
         windows = windowed(data.training, settings.max_length)
-        with Progress("train_sasrec", total=settings.epochs * len(windows), unit="sequences") as progress:
-            for epoch in range(1, settings.epochs + 1):
+        if bookmark and (before := bookmark.load(rng)):
+            best, facts, epoch = before["best"], before["facts"], before["epoch"]
+            model.load_state_dict(before["model"])
+            optimizer.load_state_dict(before["optimizer"])
+        with Progress("train_sasrec", total=(settings.epochs - epoch) * len(windows), unit="sequences") as progress:
+            for epoch in range(epoch + 1, settings.epochs + 1):  # noqa: B020
                 batches = _batches(windows.lengths, settings.batch_size, rng)
                 note = f"epoch {epoch}, best NDCG@10 {facts['ndcg_at_10']:.4f}"
                 loss = _epoch(model, optimizer, windows, batches, partial(progress.advance, note=note))
@@ -140,6 +146,9 @@ def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
                     facts = {"best_epoch": epoch, "loss": loss, **figures}
                 elif epoch - facts["best_epoch"] >= settings.patience:
                     break
+                if bookmark:
+                    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                    bookmark.save(state | {"best": best, "facts": facts, "epoch": epoch}, rng)
     model.load_state_dict(best)
     return model.cpu().eval(), facts | {"epochs": epoch, "device": device.type}
 

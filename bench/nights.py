@@ -70,11 +70,15 @@ class Reader:
         seen: dict[str, int | None] = {}
         while not self._end.wait(0.5):
             for name in ("recommendations", "answers"):
-                version = tables.version(self._root, name)
-                if version is not None and version != seen.get(name):
-                    seen[name] = version
-                    self.looks += 1
-                    self.half_visible += self._half(name)
+                try:
+                    version = tables.version(self._root, name)
+                    if version is not None and version != seen.get(name):
+                        seen[name] = version
+                        self.looks += 1
+                        self.half_visible += self._half(name)
+                except Exception as error:  # whoever reads meets an error: that is no whole table either
+                    print(f"  reader: {type(error).__name__}: {error}", flush=True)
+                    self.half_visible += 1
 
     def _half(self, name: str) -> bool:
         rows = tables.read(self._root, name, list(KEYS[name]))

@@ -48,6 +48,8 @@ class Answers:
 
         What it knows from an earlier period only is copied to `period`, since it is still in use.
         """
+        if not kinds:
+            return 0
         of_kinds = ("kind", "in", sorted(kinds))
         found = sum(map(len, self._taken(root, [of_kinds, ("period", "=", period)])))
         with Spool("answers") as spool:

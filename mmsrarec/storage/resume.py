@@ -23,9 +23,10 @@ class Run:
     """A run in progress. `done` are the stages that it completed before."""
 
     def __init__(self, config: Config, names: Iterable[str]):
-        self._file = Path(config.lake.root) / FILE
+        # A lake that is no local folder remembers nothing: there a run is always a new one.
+        self._file = None if "://" in config.lake.root else Path(config.lake.root) / FILE
         asked = _asked(config, names)
-        before = json.loads(self._file.read_text()) if self._file.exists() else {}
+        before = json.loads(self._file.read_text()) if self._file and self._file.exists() else {}
         resumed = before.get("asked") == asked
         self._state = before if resumed else {"run_id": new_run_id(), "asked": asked, "done": []}
         self.run_id: str = self._state["run_id"]
@@ -42,9 +43,12 @@ class Run:
 
     def finish(self) -> None:
         """Nothing is left to do, so the same command again is a new run."""
-        self._file.unlink(missing_ok=True)
+        if self._file:
+            self._file.unlink(missing_ok=True)
 
     def _write(self) -> None:
+        if self._file is None:
+            return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         draft = self._file.with_suffix(".part")
         draft.write_text(json.dumps(self._state))

@@ -1,6 +1,6 @@
 """Kill a night again and again, at random moments, and see whether its tables are those of an undisturbed one.
 
-    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos]
+    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE] [--longest-wait 40]
 
 A small shop goes through `mmsrarec run` once undisturbed. Then nights of it are started, and at a random moment one of
 the processes that are there (the driver, the engine, another process of Ray, Spark's JVM: random kind, random process)
@@ -28,7 +28,6 @@ from mmsrarec.demo.shop import write_shop
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-c", "from mmsrarec.cli import main; main()"]
-LONGEST_WAIT = 40.0  # seconds from the start of a command to the kill
 MOST_FAILURES = 3  # of a command in a row without a kill
 HEAL_SECONDS = 300.0  # a command of which a process was killed ends by then, well or not; else it hangs
 SETTINGS = {
@@ -43,14 +42,19 @@ SETTINGS = {
 }
 
 
+def settings(shop: Path, lake: Path) -> list[str]:
+    """What a night is run with, as a.b=value."""
+    inputs = {"items": "items.parquet", "interactions": "interactions.parquet", "images": "pictures"}
+    values = {f"inputs.{name}": shop / file for name, file in inputs.items()} | SETTINGS | {"lake.root": lake}
+    return [f"{key}={value}" for key, value in values.items()]
+
+
 class Night:
     """One lake, and the command that fills it."""
 
     def __init__(self, shop: Path, lake: Path):
-        inputs = {"items": "items.parquet", "interactions": "interactions.parquet", "images": "pictures"}
-        values = {f"inputs.{name}": shop / file for name, file in inputs.items()} | SETTINGS | {"lake.root": lake}
-        settings = [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
-        self.lake, self.command = lake, [*PROGRAM, "run", str(ROOT / "conf" / "local.yaml"), *settings]
+        arguments = [argument for setting in settings(shop, lake) for argument in ("--set", setting)]
+        self.lake, self.command = lake, [*PROGRAM, "run", str(ROOT / "conf" / "local.yaml"), *arguments]
         shutil.rmtree(lake, ignore_errors=True)
         lake.mkdir(parents=True)
         self.log = lake.with_suffix(".log")
@@ -69,25 +73,26 @@ class Night:
 class Chaos:
     """Counts what it does: kills by target and by stage, and what became of them."""
 
-    def __init__(self, folder: Path, seed: int):
-        self.folder, self.random = folder, random.Random(seed)
+    def __init__(self, folder: Path, seed: int, longest_wait: float):
+        self.folder, self.random, self.longest_wait = folder, random.Random(seed), longest_wait
         self.targets, self.stages, self.outcomes = Counter(), Counter(), Counter()
         self.watches: list[threading.Thread] = []
         self.differences = Differences()
 
-    def undisturbed(self) -> Night:
+    def undisturbed(self) -> Path:
+        """The lake of a night that nothing happened to."""
         night = Night(self.folder / "shop", self.folder / "calm")
         started = time.monotonic()
         if night.start().wait() != 0:
             raise SystemExit(f"the undisturbed night failed; see {night.log}")
         print(f"undisturbed night: {time.monotonic() - started:.0f} s", flush=True)
-        return night
+        return night.lake
 
-    def night(self, calm: Night, kills: int) -> None:
+    def night(self, calm: Path, kills: int) -> None:
         """One night with at most `kills` kills."""
         night = Night(self.folder / "shop", self.folder / "lake")
         most, failures, status = self.targets.total() + kills, 0, None
-        with Reader(night.lake, calm.lake) as reader:
+        with Reader(night.lake, calm) as reader:
             while status != 0:
                 command = night.start()
                 killed = self.targets.total() < most and self._kill(night, command)
@@ -103,12 +108,12 @@ class Chaos:
         self.outcomes["half-visible"] += reader.half_visible
         self.outcomes["looks"] += reader.looks
         self.outcomes["left behind"] += len(leftovers(night.lake))
-        self.differences.add(compared(calm.lake, night.lake))
+        self.differences.add(compared(calm, night.lake))
 
     def _kill(self, night: Night, command: subprocess.Popen) -> bool:
         """Kill one process of the command, unless it ends before; whether."""
         try:
-            command.wait(self.random.uniform(0.3, LONGEST_WAIT))
+            command.wait(self.random.uniform(0.3, self.longest_wait))
             return False
         except subprocess.TimeoutExpired:
             there = processes.by_kind(command.pid)
@@ -158,11 +163,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
+    parser.add_argument("--calm", type=Path, help="lake of an undisturbed night with the same settings")
+    parser.add_argument("--longest-wait", type=float, default=40.0, help="seconds from a command's start to the kill")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     write_shop(folder / "shop", seed=7, items=60, users=80)
-    chaos = Chaos(folder, arguments.seed)
-    calm, started = chaos.undisturbed(), time.monotonic()
+    chaos = Chaos(folder, arguments.seed, arguments.longest_wait)
+    calm, started = arguments.calm or chaos.undisturbed(), time.monotonic()
     while (left := arguments.kills - chaos.targets.total()) > 0:
         chaos.night(calm, left)
     return chaos.report(time.monotonic() - started)

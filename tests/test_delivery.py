@@ -17,7 +17,8 @@ from mmsrarec.storage.scratch import Scratch
 # A driver that commits its first file, has a second committed but not yet deleted, gets a third, and is killed.
 DRIVER = """
 import os, signal, sys
-from tests.test_delivery import answers, settings
+sys.path.insert(0, sys.argv[2])
+from test_delivery import answers, settings
 from mmsrarec.engines import delivery
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.storage.scratch import Scratch
@@ -33,6 +34,9 @@ for number in range(3):
 (scratch.path / "000003.part").write_bytes(b"half a file")
 os.kill(os.getpid(), signal.SIGKILL)
 """  # noqa: E501
+
+
+TESTS = str(Path(__file__).parent)
 
 
 def settings(root: str) -> Config:
@@ -52,7 +56,7 @@ EXPECTED = [f"{number}-{place}" for number in range(3) for place in range(3)]
 
 
 def test_what_a_killed_driver_had_answered_is_committed_once(tmp_path: Path) -> None:
-    driver = subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path)], check=False)
+    driver = subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), TESTS], check=False)
     assert driver.returncode == -signal.SIGKILL
     assert keys(tmp_path) == EXPECTED[:6]
     delivery.recover(settings(tmp_path))
@@ -62,7 +66,7 @@ def test_what_a_killed_driver_had_answered_is_committed_once(tmp_path: Path) -> 
 
 
 def test_a_recovery_that_was_killed_too_is_repeated(tmp_path: Path, monkeypatch) -> None:
-    subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), TESTS], check=False)
     with monkeypatch.context() as patch:
         patch.setattr(delivery.scratch, "remove", lambda _: None)  # as if it had died before
         delivery.recover(settings(tmp_path))
@@ -72,7 +76,7 @@ def test_a_recovery_that_was_killed_too_is_repeated(tmp_path: Path, monkeypatch)
 
 
 def test_an_engine_that_outlives_its_driver_cannot_add_to_what_was_recovered(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), TESTS], check=False)
     (left,) = delivery.folder(settings(tmp_path)).iterdir()
     delivery.recover(settings(tmp_path))
     try:

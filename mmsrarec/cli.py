@@ -2,7 +2,7 @@
 rollback, forget); and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the
 stages' work.
 
-Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 8 other causes (errors.py);
+Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 10 other causes (errors.py);
 1 an unexpected error, whose trace goes to a file that is named; 130 interrupted by Ctrl-C or SIGTERM.
 """
 
@@ -22,9 +22,10 @@ import typer
 
 from mmsrarec import log
 from mmsrarec.config import Config, load
-from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, UserError
+from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, UserError, disk_full
 from mmsrarec.pipeline import STAGES, run_stages
 from mmsrarec.reports import ledger, metrics
+from mmsrarec.storage.resume import Run
 from mmsrarec.storage.runs import new_run_id
 
 LOG_FORMAT = typer.Option("--log-format", help="Lines for people, or JSON lines for machines, on standard error.")
@@ -177,18 +178,19 @@ def job(name: str) -> None:
 
 
 def _run(read: Callable[[], Config], names: list[str]) -> int:
-    run_id, started = new_run_id(), time.monotonic()
+    started = time.monotonic()
 
     def work() -> int:
-        config = read()
-        log.say(f"run {run_id}: {', '.join(names)}; lake {config.lake.root}", "run_started", stages=names)
-        status = _guarded(lambda: run_stages(names, config, run_id))
-        metrics.write(config)
-        ledger.last_line(config, run_id, status, time.monotonic() - started)
-        return status
+        run = Run(read(), names)
+        with log.context(run_id=run.run_id):
+            lake = run.config.lake.root
+            log.say(f"run {run.run_id}: {', '.join(names)}; lake {lake}", "run_started", stages=names)
+            status = _guarded(lambda: run_stages(run))
+            metrics.write(run.config)
+            ledger.last_line(run.config, run.run_id, status, time.monotonic() - started)
+            return status
 
-    with log.context(run_id=run_id):
-        return _guarded(work)
+    return _guarded(work)
 
 
 def _guarded(work: Callable[[], int | None]) -> int:
@@ -196,13 +198,14 @@ def _guarded(work: Callable[[], int | None]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return work() or DONE
-    except UserError as error:
-        _fail(f"error: {error}", error, error.exit_status)
-        return error.exit_status
     except (KeyboardInterrupt, SystemExit) as error:  # Ray's own handler of SIGTERM exits
         _fail("interrupted; the same command goes on from what is done", error, INTERRUPTED)
         return INTERRUPTED
     except Exception as error:
+        known = disk_full(error) or error
+        if isinstance(known, UserError):
+            _fail(f"error: {known}", known, known.exit_status)
+            return known.exit_status
         trace = Path("mmsrarec-error.log").resolve()
         trace.write_text(traceback.format_exc())
         said = f"unexpected error: {type(error).__name__}: {str(error)[:500]}\nthe full trace is in {trace}"

@@ -3,6 +3,8 @@
 Each carries the exit status of the program, one per cause, so that a scheduler can act (README, Exit status).
 """
 
+import tempfile
+
 DONE, UNEXPECTED, INTERRUPTED = 0, 1, 130
 
 
@@ -54,3 +56,31 @@ class UnfinishedError(UserError):
     """The latest run of a stage whose tables are to be read did not complete."""
 
     exit_status = 8
+
+
+class DiskFullError(UserError):
+    """A disk has no room left. What is finished is kept."""
+
+    exit_status = 9
+
+
+class ProcessDiedError(UserError):
+    """A process that this one needs was killed. What is finished is kept."""
+
+    exit_status = 10
+
+
+FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")
+
+
+def disk_full(error: BaseException | None) -> DiskFullError | None:
+    """The full disk behind an error, if one is; every library tells of it in its own way."""
+    while error is not None:
+        if any(words in str(error) for words in FULL):
+            return DiskFullError(
+                f"no space is left on the disk of the lake or of the temporary folder {tempfile.gettempdir()} "
+                f"({' '.join(str(error).split())[:300]}). What is finished is kept: make room, then run the same "
+                "command again to go on from there"
+            )
+        error = error.__cause__ or error.__context__
+    return None

@@ -2,7 +2,7 @@
 
     items, interactions -> build_cf -> train_sasrec -> index_cf ----+
                                |                                    v
-                               +-> summarize_items ------------> retrieve -> recommend -> publish -> evaluate
+                               +-> summarize_items ------------> retrieve -> recommend -> publish -> evaluate -> clean
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -16,6 +16,7 @@ from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.reports import metrics
 from mmsrarec.storage import lock
+from mmsrarec.storage.resume import Run
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ STAGES: dict[str, StageEntry] = {
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
     "evaluate": StageEntry("mmsrarec.evaluation.evaluate", "HR, NDCG and AUC on held-out items, beside the baselines."),
+    "clean": StageEntry("mmsrarec.publishing.clean", "Delete what dead runs left and what nobody needs any more."),
 }
 
 
@@ -53,15 +55,20 @@ def run_stage(name: str, config: Config, run_id: str) -> None:
     STAGES[name].function(name)(config, run_id)
 
 
-def run_stages(names: list[str], config: Config, run_id: str) -> None:
-    """Some stages in order, as one run that holds the lake from the first to the last."""
-    with lock.held(config, run_id):
-        for number, name in enumerate(names):
+def run_stages(run: Run) -> None:
+    """What is left of a run, in order; it holds the lake from the first stage to the last."""
+    config = run.config
+    with lock.held(config, run.run_id):
+        left = run.begin()
+        for name in run.names[: len(run.names) - len(left)]:
+            log.say(f"{name}: completed before this run was stopped", "stage_completed_before", stage=name)
+        for number, name in enumerate(left):
             if config.budget.limited:
-                importlib.import_module("mmsrarec.planning.plan").require(config, run_id, names[number:])
+                importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left[number:])
             started = time.monotonic()
             log.say(f"{name}: started", "stage_started", stage=name)
-            run_stage(name, config, run_id)
+            run_stage(name, config, run.run_id)
             seconds = time.monotonic() - started
             log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", stage=name, seconds=round(seconds, 1))
             metrics.write(config)
+        run.finish()

@@ -47,8 +47,9 @@ TABLES: dict[str, pa.Schema] = {
     "similar_users": _schema(
         user_id=STRING, rank=LONG, neighbor_user_id=STRING, similarity=DOUBLE, next_item_id=STRING
     ),
-    # rank from 1 per user; source = sasrec | similar_users | cooccurrence | content | similar_content | new | popular,
-    # the first that named it. cf_score is SASRec's logit, null for an item outside its vocabulary.
+    # rank from 1 per user, with gaps where a candidate has left the shop since; source = sasrec | similar_users |
+    # cooccurrence | content | similar_content | new | popular, the first that named it. cf_score is SASRec's logit,
+    # null for an item outside its vocabulary.
     "candidates": _schema(user_id=STRING, item_id=STRING, source=STRING, cf_score=DOUBLE, rank=LONG),
     # Evidence about a (user, candidate) pair, raw: co-occurrence and transition scores summed over the latest items
     # of the history (later items weigh more), similar users who took it next, cosine of its keywords with those of the
@@ -86,7 +87,10 @@ TABLES: dict[str, pa.Schema] = {
     ),
     # What the engine answered, by the hash of everything that decides the answer: the cache behind every stage that
     # asks it. kind = text | yes_no; text for the one, p_yes for the other; error where the engine refused the request.
+    # period is the first day of the span of answers.keep_days in which the answer was last asked for: one that is asked
+    # for in a later period is copied there, and periods before the last are deleted.
     "answers": _schema(
+        period=STRING,
         key=STRING,
         kind=STRING,
         text=STRING,
@@ -149,6 +153,9 @@ TABLES: dict[str, pa.Schema] = {
     ),
     # Users whom `mmsrarec forget` removed: SHA-256 of the user_id, as hexadecimal digits. build_cf leaves them out.
     "forgotten": _schema(user_hash=STRING, forgotten_at=TIME, run_id=STRING),
+    # A row says that this user's rows in similar_users, candidates and evidence are complete. made_from is the hash of
+    # what they come from (its history, the settings, SASRec); what would come from the same is carried over.
+    "retrievals": _schema(user_id=STRING, made_from=STRING, index_version=STRING),
 }
 # What recommend writes and publish, if the gates let it, makes visible in `recommendations`.
 TABLES["staged_recommendations"] = TABLES["recommendations"]
@@ -163,7 +170,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "candidates": ("user_id", "item_id"),
     "evidence": ("user_id", "item_id"),
     "recommendations": ("run_date", "user_id", "rank"),
-    "answers": ("key",),
+    "answers": ("period", "key"),
     "rejects": ("run_id", "stage", "key"),
     "evaluation": ("run_id", "dataset", "protocol", "method", "metric", "k"),
     "evaluation_candidates": ("user_id",),
@@ -171,11 +178,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "locks": ("token",),
     "forgotten": ("user_hash",),
     "staged_recommendations": ("run_date", "user_id", "rank"),
+    "retrievals": ("user_id",),
 }
 
 PARTITIONS: dict[str, list[str]] = {
     "recommendations": ["run_date"],
     "staged_recommendations": ["run_date"],
+    "answers": ["period", "kind"],
 }
 
 # The stage that makes what another one reads: tables, the checkpoint (sasrec) and the index (training_users).
@@ -190,6 +199,7 @@ MADE_BY: dict[str, str] = {
     "similar_users": "retrieve",
     "candidates": "retrieve",
     "evidence": "retrieve",
+    "retrievals": "retrieve",
     "staged_recommendations": "recommend",
     "recommendations": "publish",
 }

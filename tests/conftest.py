@@ -1,12 +1,21 @@
-"""What the tests share: one Spark session, since starting one takes longer than most tests."""
+"""What the tests share, since it takes longer than most tests: a Spark session, and a shop with a finished night."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from mmsrarec.config import Config
+from mmsrarec.demo.shop import write_shop
 from mmsrarec.storage.spark import session
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+PROGRAM = Path(sys.executable).parent / "mmsrarec"
 
 # Short queries only: the second compiler of the JVM would cost more than it brings.
 QUICK = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
@@ -22,3 +31,27 @@ def spark() -> Iterator[SparkSession]:
     started = session(config)
     yield started
     started.stop()
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A small shop in `folder`, the settings (a.b=value) of its night, and what `mmsrarec run` said about it."""
+
+    folder: Path
+    settings: list[str]
+    first: subprocess.CompletedProcess
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([str(PROGRAM), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    from chaos import settings
+
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop(folder / "shop", seed=7, items=60, users=80)
+    given = settings(folder / "shop", folder / "lake")
+    arguments = [argument for setting in given for argument in ("--set", setting)]
+    return Shop(folder, given, command("run", "conf/local.yaml", *arguments))

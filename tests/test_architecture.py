@@ -37,7 +37,7 @@ HOMES = {
     "vllm": ("engines/vllm.py",),
     "ray": ("engines/batch.py",),
     "pymilvus": ("collaborative/index.py",),
-    "deltalake": ("storage/tables.py",),
+    "deltalake": ("storage/tables.py", "storage/upkeep.py"),
     "prometheus_client": ("reports/metrics.py",),
     "boto3": ("storage/objects.py",),
     "pyspark": ("storage/spark.py", "storage/jars.py", "preparation/"),

@@ -2,53 +2,34 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT, Shop, command
 from deltalake import DeltaTable
 
 from mmsrarec.config import Config, load
-from mmsrarec.demo.shop import write_shop
 from mmsrarec.schemas import KEYS, TABLES
 from mmsrarec.storage import tables
 
-ROOT = Path(__file__).parent.parent
-PROGRAM = Path(sys.executable).parent / "mmsrarec"
 WRITTEN = [name for name in TABLES if name not in ("rejects", "forgotten")]
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([str(PROGRAM), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=900)
+@pytest.fixture(scope="module")
+def settings(shop: Shop) -> list[str]:
+    return [argument for setting in shop.settings for argument in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("shop")
-    write_shop(folder, seed=7, items=60, users=80)
-    values = {
-        "inputs.items": folder / "items.parquet",
-        "inputs.interactions": folder / "interactions.parquet",
-        "inputs.images": folder / "pictures",
-        "lake.root": folder / "lake",
-        "run.date": "2026-03-01",
-        "sasrec.epochs": 3,
-        "build_cf.test_fraction": 0.3,
-        "retrieve.candidates": 12,
-    }
-    return [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
+def config(shop: Shop) -> Config:
+    return load(ROOT / "conf" / "local.yaml", shop.settings)
 
 
 @pytest.fixture(scope="module")
-def config(settings: list[str]) -> Config:
-    return load(ROOT / "conf" / "local.yaml", settings[1::2])
-
-
-@pytest.fixture(scope="module")
-def first(settings: list[str]) -> subprocess.CompletedProcess:
-    return command("run", "conf/local.yaml", *settings)
+def first(shop: Shop) -> subprocess.CompletedProcess:
+    return shop.first
 
 
 def rows(config: Config, name: str) -> list[dict]:
@@ -60,7 +41,7 @@ def rows(config: Config, name: str) -> list[dict]:
 def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.CompletedProcess, config: Config) -> None:
     assert first.returncode == 0, first.stderr[-3000:]
     ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
-    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate".split()
+    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate clean".split()
     assert list(ledger) and set(ledger) == set(stages)
     assert {row["status"] for row in ledger.values()} == {"completed"}
     assert ledger["summarize_items"]["prompt_tokens"] > 0 and ledger["recommend"]["output_tokens"] > 0
@@ -162,7 +143,7 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     for name, known in before.items():
         assert rows(config, name) == known, name
     ledger = [row for row in tables.read(config.lake.root, "runs").to_pylist() if row["run_id"] in again.stderr]
-    assert len(ledger) == 8
+    assert len(ledger) == 9
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
     plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout

@@ -18,7 +18,7 @@ from mmsrarec.planning.plan import plan, require
 from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer
 from mmsrarec.recommendation.task import keywords_by_item
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import rules, runs, tables
 
 ITEMS, USERS, CANDIDATES, TESTED = 40, 24, 5, 6
 NIGHT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -73,7 +73,7 @@ def item_groups(config: Config) -> list[Group]:
 def pair_groups(config: Config) -> list[Group]:
     keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
     scorer = Scorer(config, runs.Stage(config, "recommend", "r"), Template(config.model_path), {})
-    return [group for known in knowns(config, keywords) for group in scorer.groups(known)]
+    return [group for known in knowns(config, keywords, rules.load(config)) for group in scorer.groups(known)]
 
 
 def summarize(config: Config) -> None:

@@ -8,10 +8,11 @@ import torch
 from mmsrarec.collaborative import embed, sasrec
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.sasrec import SasRec
-from mmsrarec.config import Config, Sasrec
+from mmsrarec.config import Config, Run, Sasrec
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 from mmsrarec.training import sasrec_trainer as trainer
+from mmsrarec.training.bookmark import Bookmark
 
 SETTINGS = Sasrec(dim=32, max_length=8, epochs=3, device="cpu")
 
@@ -162,6 +163,57 @@ def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:
     assert trainer.validate(model, data, np.arange(len(data.targets)))["ndcg"] == pytest.approx(facts["ndcg"])
 
 
+class KilledAfter(Bookmark):
+    """Saves every epoch, and ends the training after some, as a kill would."""
+
+    def __init__(self, file: object, epochs: int):
+        super().__init__(file, "made from this", every=0.0)
+        self.left = epochs
+
+    def save(self, state: dict, rng: np.random.Generator) -> None:
+        super().save(state, rng)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path: object) -> None:
+    data, settings = trainer.training_data(chain_shop()), SETTINGS.model_copy(update={"epochs": 6})
+    undisturbed, facts = trainer.fit(data, settings, seed=3)
+    for epochs in (2, 1):
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(data, settings, 3, KilledAfter(tmp_path / "training.pt", epochs))
+    resumed, found = trainer.fit(data, settings, 3, Bookmark(tmp_path / "training.pt", "made from this"))
+    assert found == facts
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+    other = Bookmark(tmp_path / "training.pt", "made from something else")
+    assert other.load(np.random.default_rng()) is None
+
+
+def test_new_interactions_train_another_when_it_is_due(tmp_path: object, capsys: object) -> None:
+    def trained(date: str, shop: pa.Table, **settings: object) -> str:
+        lake = config(tmp_path, **settings).model_copy(update={"run": Run(date=date)})
+        tables.replace(lake.lake.root, "histories", shop)
+        trainer.train_sasrec(lake, f"run of {date}")
+        return sasrec.describe(sasrec.folder(lake))["model_hash"]
+
+    shop, more = chain_shop(), chain_shop(users=66)
+    first = trained("2026-03-01", shop)
+    assert trained("2026-03-07", more) == first
+    assert "trained on 2026-03-01" in capsys.readouterr().err
+    assert trained("2026-03-07", more, refresh_days=0) != first
+    tables.replace(str(tmp_path), "histories", shop)
+    first = trained("2026-03-08", shop, refresh_days=0)
+    assert trained("2026-03-15", more) != first
+    renamed = pa.table({**dict(zip(shop.column_names, shop.columns, strict=True)), "item_ids": other_items(shop)})
+    assert trained("2026-03-16", renamed) != trained("2026-03-15", more)
+
+
+def other_items(shop: pa.Table) -> pa.Array:
+    return pa.array([[f"new-{item}" for item in row] for row in shop["item_ids"].to_pylist()])
+
+
 def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object, capsys: object) -> None:
     hashes, weights = [], []
     for lake in ("one", "other"):
@@ -169,7 +221,7 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
         tables.replace(settings.lake.root, "histories", chain_shop())
         trainer.train_sasrec(settings, "run")
         hashes.append(sasrec.describe(sasrec.folder(settings))["model_hash"])
-        weights.append((sasrec.folder(settings) / "weights.safetensors").read_bytes())
+        weights.append((sasrec.folder(settings) / f"weights-{hashes[-1]}.safetensors").read_bytes())
     assert hashes[0] == hashes[1]
     assert weights[0] == weights[1]
     tables.replace(settings.lake.root, "histories", chain_shop().sort_by([("user_id", "descending")]))
@@ -177,7 +229,8 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
     assert "nothing has changed" in capsys.readouterr().err
     trainer.train_sasrec(config(tmp_path / "other", learning_rate=0.01), "third")
     assert sasrec.describe(sasrec.folder(settings))["model_hash"] != hashes[0]
-    assert sorted(path.name for path in sasrec.folder(settings).parent.iterdir()) == ["sasrec"]
+    left = sorted(path.name.partition("-")[0] for path in sasrec.folder(settings).iterdir())
+    assert left == ["sasrec.json", "vocabulary", "weights"]
 
 
 def test_checkpoint_round_trip_with_strange_ids(tmp_path: object, model: SasRec) -> None:

@@ -1,4 +1,5 @@
-"""Stage retrieve: similar users, candidates and the evidence about them, for every user of `histories`.
+"""Stage retrieve: similar users, candidates and the evidence about them, for every user of `histories`; new for those
+whose own inputs have changed (carry.py).
 
 `Retriever` does the work for any users table, so evaluate asks it the same questions about shortened histories. Users
 go through in batches: no users x items matrix of all of them is ever made. Items are codes of the catalog, ascending
@@ -15,6 +16,7 @@ from scipy.sparse import csr_array
 
 from mmsrarec.collaborative import candidates as merging
 from mmsrarec.collaborative import embed, matrices, sasrec
+from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.index import UserIndex
@@ -36,29 +38,47 @@ READS = (
     "training_users",
     "item_keywords",
 )
+SPAN_USERS = 4096  # read at a time
+KEPT = "retrievals"
 
 
 def retrieve(config: Config, run_id: str) -> None:
     """Write similar_users, candidates and evidence for all users, from their whole histories."""
     root = config.lake.root
-    made = "similar_users", "candidates", "evidence"
-    with runs.stage(config, "retrieve", run_id, READS) as stage, Spool(*made) as spool:
-        total = tables.read(root, "histories", ["user_id"]).num_rows
-        with Retriever(config) as retriever, Progress("retrieve", total, "users") as progress:
-            for batch in tables.stream(root, "histories", ["user_id", "item_ids"], retriever.batch_users):
-                users = retriever.rules.served(pa.Table.from_batches([batch]))
-                similar = retriever.similar_users(users)
-                candidates = retriever.candidates(users, similar)
-                spool.write("similar_users", similar)
-                spool.write("candidates", candidates)
-                spool.write("evidence", retriever.evidence(users, candidates, similar))
-                progress.advance(batch.num_rows)
+    with runs.stage(config, "retrieve", run_id, READS) as stage, Spool(*MADE, KEPT) as spool, Spool(KEPT) as kept:
+        users = tables.read(root, "histories", ["user_id"])
+        stage.rows_in = users.num_rows
+        with Retriever(config) as retriever:
+            users = retriever.rules.served(users)
+            carry = Carry(config, retriever.servable, retriever.model_hash, retriever.rules)
+            with Progress("retrieve", users.num_rows, "users") as progress:
+                for span in tables.spans("user_id", users["user_id"], SPAN_USERS):
+                    part = carry.part(span, retriever.index_version)
+                    made = _retrieved(retriever, part.users) | {KEPT: part.new}
+                    for name, rows in [*part.carried.items(), *made.items()]:
+                        spool.write(name, rows)
+                    kept.write(KEPT, part.carried[KEPT])
+                    progress.advance(part.carried[KEPT].num_rows + part.users.num_rows)
             stage.notes["unmatched_categories"] = retriever.unmatched_categories
             stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
-        for name in made:
+        stage.rows_out = spool.rows["candidates"]
+        stage.notes |= {name: spool.rows[name] for name in MADE} | {"users_carried": kept.rows[KEPT]}
+        nobody_new = kept.rows[KEPT] == spool.rows[KEPT]
+        if nobody_new and all(tables.count(root, name) == spool.rows[name] for name in (*MADE, KEPT)):
+            return
+        # While the tables are replaced one after the other, a row of `retrievals` holds for whatever they are then.
+        tables.replace(root, KEPT, kept.batches(KEPT))
+        for name in (*MADE, KEPT):
             tables.replace(root, name, spool.batches(name))
-            stage.notes[name] = spool.rows[name]
-        stage.rows_in, stage.rows_out = total, spool.rows["candidates"]
+
+
+def _retrieved(retriever: "Retriever", users: pa.Table) -> dict[str, pa.Table]:
+    if not users.num_rows:
+        return {}
+    similar = retriever.similar_users(users)
+    candidates = retriever.candidates(users, similar)
+    evidence = retriever.evidence(users, candidates, similar)
+    return {"similar_users": similar, "candidates": candidates, "evidence": evidence}
 
 
 class Retriever:
@@ -100,6 +120,11 @@ class Retriever:
         self._content = Content(self._items, keywords) if keywords.num_rows else None
         self._index: UserIndex | None = None
         self.batch_users = int(np.clip(BATCH_CELLS // len(self._items), 1, BATCH_USERS))
+
+    @property
+    def servable(self) -> pa.Array:
+        """Ids of the items that may be candidates."""
+        return self._items.filter(pa.array(self._free))
 
     def __enter__(self) -> "Retriever":
         if self._settings.similar_users:

@@ -7,8 +7,6 @@ the history, so one that was cut at its old end or padded gives the same state. 
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,21 +87,27 @@ def folder(config: Config) -> Path:
 
 
 def save(place: Path, model: SasRec, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
-    """Write the checkpoint folder and return the model hash; a half-written one is never seen under `place`."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (place.with_name(f".{place.name}-{secrets.token_hex(4)}") for _ in range(2))
-    draft.mkdir()
+    """Write the checkpoint and return the model hash. A checkpoint is what sasrec.json names: that file is replaced
+    last, in one step, so there is always a whole one; the files of the one before go after it."""
+    place.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, draft / "weights.safetensors")
-    parquet.write_table(pa.table({"item_id": vocabulary}), draft / "vocabulary.parquet")
-    model_hash = _hash(draft / "weights.safetensors", vocabulary)
-    description = {"model_hash": model_hash, "network": settings.model_dump(), "facts": facts}
-    (draft / "sasrec.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
-    if place.exists():
-        os.rename(place, old)
-    os.rename(draft, place)
-    shutil.rmtree(old, ignore_errors=True)
+    save_file(weights, place / "weights.part")
+    model_hash = _hash(place / "weights.part", vocabulary)
+    files = {"weights": f"weights-{model_hash}.safetensors", "vocabulary": f"vocabulary-{model_hash}.parquet"}
+    os.replace(place / "weights.part", place / files["weights"])
+    parquet.write_table(pa.table({"item_id": vocabulary}), place / files["vocabulary"])
+    description = {"model_hash": model_hash, "files": files, "network": network(settings), "facts": facts}
+    (place / "sasrec.part").write_text(json.dumps(description, indent=2), encoding="utf-8")
+    os.replace(place / "sasrec.part", place / "sasrec.json")
+    for file in place.iterdir():
+        if file.name not in ("sasrec.json", *files.values()):
+            file.unlink()
     return model_hash
+
+
+def network(settings: Sasrec) -> dict:
+    """The settings that decide the weights; when to train again does not."""
+    return settings.model_dump(mode="json", exclude={"refresh_days"})
 
 
 def load(place: Path) -> Checkpoint:
@@ -111,14 +115,15 @@ def load(place: Path) -> Checkpoint:
     description = describe(place)
     if description is None:
         raise InputError(f"{place}: no SASRec checkpoint; run train_sasrec first")
-    vocabulary = parquet.read_table(place / "vocabulary.parquet")["item_id"].combine_chunks()
+    files = description["files"]
+    vocabulary = parquet.read_table(place / files["vocabulary"])["item_id"].combine_chunks()
     model = SasRec(len(vocabulary), Sasrec(**description["network"]))
-    model.load_state_dict(load_file(place / "weights.safetensors"))
+    model.load_state_dict(load_file(place / files["weights"]))
     return Checkpoint(model.eval(), vocabulary, description["model_hash"], description["facts"])
 
 
 def describe(place: Path) -> dict | None:
-    """model_hash, network and facts of the checkpoint without its weights; None where there is none."""
+    """model_hash, files, network and facts of the checkpoint without its weights; None where there is none."""
     file = place / "sasrec.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 

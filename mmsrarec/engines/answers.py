@@ -1,22 +1,22 @@
 """Answers of one stage by key, in a file on disk: tens of millions fit, whatever the memory.
 
 answers.ask(keys)      what the stage wants to know; a key that was asked before is not asked twice
-answers.recall(root)   fills in what the `answers` table knows already
+answers.recall(...)    fills in what the `answers` table knows already
 answers.missing(keys)  what is left for an engine
 answers.get(key)       the answer
 """
 
 import json
 import sqlite3
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, fields
-from pathlib import Path
 
 import pyarrow as pa
 
 from mmsrarec.engines.types import Answer
 from mmsrarec.storage import tables
+from mmsrarec.storage.scratch import Scratch
+from mmsrarec.storage.spool import Spool
 
 COLUMNS = [field.name for field in fields(Answer)]
 
@@ -25,8 +25,8 @@ class Answers:
     """Lives as long as the object does; the file goes with it."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mmsrarec-answers-")
-        self._base = sqlite3.connect(Path(self._folder.name) / "answers.sqlite", isolation_level=None)
+        self._folder = Scratch("answers")
+        self._base = sqlite3.connect(self._folder.path / "answers.sqlite", isolation_level=None)
         # A scratch file: nothing in it must survive a crash.
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute("PRAGMA synchronous = OFF")
@@ -43,16 +43,34 @@ class Answers:
             before.add(key)
         return new
 
-    def recall(self, root: str) -> int:
-        """Take over what the `answers` table of the lake at `root` knows of the keys asked; how many those are."""
-        found = 0
-        for batch in tables.stream(root, "answers", COLUMNS):
-            asked = self._chosen("AND kind IS NULL", batch["key"].to_pylist())
-            if asked:
-                known = batch.filter(pa.array(key in asked for key in batch["key"].to_pylist()))
-                self.put(Answer(**row) for row in known.to_pylist())
-                found += len(asked)
-        return found
+    def recall(self, root: str, kinds: Collection[str], period: str | None = None) -> int:
+        """Take over what the table of the lake at `root` knows of the keys asked, all of `kinds`; how many those are.
+
+        What it knows from an earlier period only is copied to `period`, since it is still in use; without a period
+        nothing is written.
+        """
+        if not kinds:
+            return 0
+        of_kinds = ("kind", "in", sorted(kinds))
+        if period is None:
+            return sum(map(len, self._taken(root, [of_kinds])))
+        found = sum(map(len, self._taken(root, [of_kinds, ("period", "=", period)])))
+        with Spool("answers") as spool:
+            for rows in self._taken(root, [of_kinds, ("period", "<", period)]):
+                spool.write("answers", rows.set_column(0, "period", pa.array([period] * len(rows))))
+            if spool.rows["answers"]:
+                tables.append(root, "answers", spool.batches("answers"))
+            return found + spool.rows["answers"]
+
+    def _taken(self, root: str, filters: list) -> Iterator[pa.Table]:
+        """Rows of the table that answer what has no answer yet, put in."""
+        for batch in tables.stream(root, "answers", filters=filters):
+            wanted = self._chosen("AND kind IS NULL", batch["key"].to_pylist())
+            if wanted:
+                # A key may come twice, from two earlier periods.
+                rows = {row["key"]: row for row in batch.to_pylist() if row["key"] in wanted}.values()
+                self.put(Answer(**{column: row[column] for column in COLUMNS}) for row in rows)
+                yield tables.from_rows("answers", list(rows))
 
     def missing(self, keys: list[str]) -> set[str]:
         """Those of the asked keys that have no answer yet."""

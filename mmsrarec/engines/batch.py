@@ -2,91 +2,97 @@
 
 `answer` asks only what the `answers` table does not know; where it knows everything, neither Ray nor an engine starts.
 Groups pass through Parquet files in the lake's staging folder, one row per group and one file per call of an engine, so
-that millions of them need little memory and a user's prompts stay together on one engine. Answers are committed as they
-come back: a run that is stopped keeps what was answered.
+that millions of them need little memory and a user's prompts stay together on one engine. Only the names of files go
+through Ray: answers stay in staging until they are committed (delivery.py), so that a run that dies keeps them.
 """
 
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import dropwhile
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
 
 from mmsrarec.config import Config
-from mmsrarec.engines import price, staging
+from mmsrarec.engines import delivery, price, staging
 from mmsrarec.engines.answers import Answers
+from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
 from mmsrarec.errors import ModelError
 from mmsrarec.progress import Progress
-from mmsrarec.schemas import TABLES
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import runs
+from mmsrarec.storage.scratch import Scratch
 
 COMMIT_SECONDS = 60.0
 START_ATTEMPTS = 3
+RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
 OBJECT_STORE_BYTES = 256 * 2**20
-
-ANSWERS = pa.schema([field for field in TABLES["answers"] if field.name not in ("stage", "run_id")])
+LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
 
 
 def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answers:
-    """Answers to every request of `groups`, by `request.key(Template(config.model_path).identity)`.
+    """Answers to every request of `groups`, by `request.key(Template.of(config).identity)`.
 
     An answer with `error` is returned but not remembered, so it is asked again next time; reject its row. Raises
     ModelError where the engine cannot start or stops, PlanError where the work ahead is more than `budget` allows.
     """
+    delivery.recover(config)
     answers = Answers()
-    parent = Path(config.lake.root) / "staging"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{stage.name}-{stage.run_id}-", dir=parent))
-    try:
-        staging.stage(config, groups, answers, folder / "asked.parquet")
-        known = answers.recall(config.lake.root)
+    origin = Origin(delivery.period(config), stage.name, stage.run_id)
+    with Scratch(f"{stage.name}-{stage.run_id}", delivery.folder(config)) as scratch:
+        kinds = staging.stage(config, groups, answers, scratch.path / "asked.parquet")
+        known = answers.recall(config.lake.root, kinds, origin.period)
         noted = {"answers_known": known, "engine_requests": 0, "engine_errors": 0, "cached_tokens": 0}
         stage.notes |= {note: stage.notes.get(note, 0) + count for note, count in noted.items()}
-        files, count = staging.stage_new(config, answers, folder)
+        _account_earlier(stage)
+        files, count = staging.stage_new(config, answers, scratch.path)
         if files:
-            stage.notes["planned"] = price.admit(config, stage.name, stage.run_id, files)
-            _ask(config, stage, answers, files, count)
-        return answers
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            stage.notes["planned"] = price.admit(config, stage, files)
+            _ask(config, stage, answers, Delivery(config, scratch), Work(files, count, origin))
+    return answers
+
+
+@dataclass(frozen=True)
+class Work:
+    """Staged files, how many requests they hold, and what their answers have in common."""
+
+    files: list[str]
+    count: int
+    origin: Origin
 
 
 class Replica:
     """One engine in one Ray actor."""
 
-    def __init__(self, config: Config):
-        self._failure = None
+    def __init__(self, config: Config, origin: Origin):
+        self._origin, self._failure = origin, None
         try:
             self._engine = VLLMEngine(config)
         except Exception as error:  # raised here, Ray would print it and build the actor anew
             self._failure = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """The name of a staged file to rows of ANSWERS."""
+        """The name of a staged file to that of its answers. What an actor that died has finished is not done again."""
         if self._failure:
             raise self._failure
         (file,) = batch["file"].to_pylist()
-        answers = self._engine.answer(*staging.read(file))
-        return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=ANSWERS)
+        answers = delivery.written(file)
+        if answers is None:
+            answers = delivery.write(file, self._engine.answer(*staging.read(file)), self._origin)
+        return pa.table({"file": [answers]})
 
 
-def _ask(config: Config, stage: runs.Stage, answers: Answers, files: list[str], count: int) -> None:
-    """Let the engines answer `files`, and keep what they say."""
+def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Delivery, work: Work) -> None:
+    """Let the engines answer, and keep what they say."""
     try:
         with _ray(config):
-            _keep(config, stage, answers, _engine_answers(config, files), count)
+            _keep(stage, answers, delivered, _engine_answers(config, work), work.count)
     except ray.exceptions.RayError as error:
         raise ModelError(
             f"{stage.name}: the engine stopped: {_cause(error)}. What it answered before is kept; mend this and run "
@@ -94,43 +100,46 @@ def _ask(config: Config, stage: runs.Stage, answers: Answers, files: list[str], 
         ) from error
 
 
-def _engine_answers(config: Config, files: list[str]) -> Iterator[pa.Table]:
-    """Ray Data: one row per staged file in, its answers out, in the order in which the engines are done."""
+def _engine_answers(config: Config, work: Work) -> Iterator[str]:
+    """Ray Data: one row per staged file in, the file of its answers out, in the order in which the engines are done."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.max_consecutive_actor_init_deaths = RESTARTS
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is in the error that we raise
     engine = config.engine
+    rows = [{"file": file} for file in work.files]
     # The engine reads its file itself: reader processes would cost more than they bring on a small machine.
-    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map_batches(
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Replica,
-        fn_constructor_args=(config,),
+        fn_constructor_args=(config, work.origin),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=engine.replicas),
         num_cpus=1,
         num_gpus=engine.num_gpus or None,
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
     )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from batch["file"].to_pylist()
 
 
-def _keep(config: Config, stage: runs.Stage, answers: Answers, results: Iterator[pa.Table], count: int) -> None:
+def _keep(stage: runs.Stage, answers: Answers, delivered: Delivery, files: Iterator[str], count: int) -> None:
     """Commit answers as they come, count them, and check that none is missing at the end."""
-    pending: list[pa.Table] = []
     committed, marks = time.monotonic(), []
     with Progress(stage.name, count, "requests") as progress:
         try:
-            for result in results:
-                found = [Answer(**row) for row in result.to_pylist()]
+            for file in files:
+                found = delivered.add(file)
                 answers.put(found)
                 _account(stage, found)
-                pending.append(result.filter(pc.is_null(result["error"])))
                 progress.advance(len(found))
                 marks.append((time.monotonic(), progress.done))
                 if marks[-1][0] - committed > COMMIT_SECONDS:
-                    _commit(config, stage, pending)
+                    delivered.commit()
                     committed = marks[-1][0]
         finally:
-            _commit(config, stage, pending)
+            delivered.commit()
     if progress.done != count:
         raise ModelError(f"{stage.name}: the engines answered {progress.done:,} of {count:,} requests; run again")
     stage.notes |= _rate(marks)
@@ -142,16 +151,6 @@ def _rate(marks: list[tuple[float, int]]) -> dict[str, float]:
     return {"requests_per_second": round((after - before) / (end - start), 1)} if end > start else {}
 
 
-def _commit(config: Config, stage: runs.Stage, pending: list[pa.Table]) -> None:
-    """Append to `answers` and empty `pending`."""
-    if pending:
-        data = pa.concat_tables(pending)
-        for name, value in (("stage", stage.name), ("run_id", stage.run_id)):
-            data = data.append_column(name, pa.repeat(value, data.num_rows))
-        tables.append(config.lake.root, "answers", data)
-        pending.clear()
-
-
 def _account(stage: runs.Stage, found: list[Answer]) -> None:
     notes = stage.notes
     stage.prompt_tokens += sum(answer.prompt_tokens for answer in found)
@@ -160,6 +159,13 @@ def _account(stage: runs.Stage, found: list[Answer]) -> None:
     notes["engine_errors"] += sum(answer.error is not None for answer in found)
     notes["cached_tokens"] += sum(answer.cached_tokens for answer in found)
     notes["prefix_cache_hit_rate"] = round(notes["cached_tokens"] / max(stage.prompt_tokens, 1), 4)
+
+
+def _account_earlier(stage: runs.Stage) -> None:
+    """Count what a driver that died had answered for this very stage of this run: the run has paid for it."""
+    if not stage.notes["engine_requests"] and (earlier := delivery.earlier(stage.config, stage.run_id, stage.name)):
+        _account(stage, earlier)
+        stage.notes["answers_known"] -= len(earlier)
 
 
 def _start(arguments: dict) -> None:
@@ -177,25 +183,35 @@ def _start(arguments: dict) -> None:
 
 @contextmanager
 def _ray(config: Config) -> Iterator[None]:
-    """Ray as it runs already, else the cluster of RAY_ADDRESS, else one of our own on this machine."""
+    """Ray as it runs already, else the cluster of RAY_ADDRESS, else one of our own on this machine.
+
+    Our own dies with this process, by Ray's own doing; its files, with the next scratch folder.
+    """
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
-    variables, own = environment(config), {}
-    if not os.environ.get("RAY_ADDRESS"):
-        own = {"address": "local", "num_cpus": config.engine.replicas + 1, "include_dashboard": False}
-        own["object_store_memory"] = OBJECT_STORE_BYTES
-        if not config.engine.num_gpus:  # Ray would give an engine one thread
-            threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
-            variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
-    _start({"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": logging.ERROR, **own})
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    variables, local = environment(config), not os.environ.get("RAY_ADDRESS")
+    with Scratch("ray") if local else nullcontext() as scratch:
+        own = _own_cluster(config, scratch, variables) if local else {}
+        _start({"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": logging.ERROR, **own})
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) -> dict:
+    own = {"address": "local", "num_cpus": config.engine.replicas + 1, "include_dashboard": False}
+    own["object_store_memory"] = OBJECT_STORE_BYTES
+    if len(str(scratch.path)) <= LONGEST_FOLDER:
+        own["_temp_dir"] = str(scratch.path)
+    if not config.engine.num_gpus:  # Ray would give an engine one thread
+        threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
+        variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
+    return own
 
 
 def _cause(error: BaseException) -> str:

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from mmsrarec.config import Config
+from mmsrarec.engines import delivery
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import PlanError
 from mmsrarec.storage import tables
+from mmsrarec.storage.runs import Stage
 
 UNITS = {"summarize_items": "items", "recommend": "pairs", "evaluate": "pairs"}  # of the stages that ask an engine
 COLUMNS = ["stage", "status", "started_at", "finished_at", "prompt_tokens", "output_tokens", "versions", "notes"]
@@ -82,13 +84,17 @@ class Past:
         return found
 
 
-def admit(config: Config, stage: str, run_id: str, files: list[str]) -> dict:
-    """The plan of these staged requests, as a note for the ledger; raises PlanError as `require` does."""
-    template = Template(config.model_path, config.engine.trust_remote_code)
+def admit(config: Config, stage: Stage, files: list[str]) -> dict:
+    """The plan of these staged requests, as a note for the ledger; raises PlanError as `require` does. What the stage
+    has been answered before, in this run, is in the note as it was, so that the note stays comparable."""
+    template = Template.of(config)
     past = Past(config, template)
-    planned = past.priced(stage, measure(config, template, files, past.answer_tokens))
-    require(config, run_id, [planned])
-    noted = asdict(planned.work) | {"tokens": planned.work.tokens}
+    planned = past.priced(stage.name, measure(config, template, files, past.answer_tokens))
+    require(config, stage.run_id, [planned])
+    noted = asdict(planned.work)
+    noted["requests"] += stage.notes.get("engine_requests", 0)
+    noted |= {name: noted[name] + getattr(stage, name) for name in ("prompt_tokens", "output_tokens")}
+    noted["tokens"] = noted["prompt_tokens"] + noted["output_tokens"]
     known = {"seconds": planned.seconds, "money": planned.money}
     return noted | {name: round(value, 4) for name, value in known.items() if value is not None}
 
@@ -131,10 +137,16 @@ def totals(config: Config, ahead: Iterable[Planned]) -> dict[str, float | None]:
 
 
 def _spent(config: Config, run_id: str) -> dict[str, float]:
+    """What the ledger says of the stages that ended; of one that runs, or was stopped, what it was answered."""
     rows = tables.read(config.lake.root, "runs", COLUMNS, [("run_id", "=", run_id)]).to_pylist()
     rows = [row for row in rows if row["stage"] in UNITS]
     hours = sum(_seconds_of(row) for row in rows) / 3600
     tokens = sum((row["prompt_tokens"] or 0) + (row["output_tokens"] or 0) for row in rows)
+    for row in rows:
+        if row["status"] == "running":
+            tokens += sum(
+                one.prompt_tokens + one.output_tokens for one in delivery.earlier(config, run_id, row["stage"])
+            )
     return {"tokens": tokens, "hours": hours, "money": hours * (config.plan.price_per_hour or 0)}
 
 

@@ -25,17 +25,19 @@ REQUEST = pa.struct(
 GROUPS = pa.schema([("name", pa.string()), ("keys", pa.list_(pa.string())), ("requests", pa.list_(REQUEST))])
 
 
-def stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path) -> None:
-    """Write every group to one file, with the key of each request; one that was asked before is left out."""
-    identity = Template(config.model_path, config.engine.trust_remote_code).identity
+def stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path) -> set[str]:
+    """Write every group to one file, with the key of each request; one that was asked before is left out. The kinds."""
+    identity, kinds = Template.of(config).identity, set()
     with pq.ParquetWriter(path, GROUPS, compression="zstd") as writer:
         for some in _batches(groups, config.engine.batch_rows):
             rows = []
             for group in some:
                 keys = [request.key(identity) for request in group.requests]
                 new = answers.ask(keys)
+                kinds |= {request.kind for request in group.requests}
                 rows.append(_row(group.name, keys, map(asdict, group.requests), new))
             writer.write_table(pa.Table.from_pylist(rows, schema=GROUPS))
+    return kinds
 
 
 def stage_new(config: Config, answers: Answers, staging: Path) -> tuple[list[str], int]:

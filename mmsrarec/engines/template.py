@@ -13,17 +13,35 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+from mmsrarec.config import Config
 from mmsrarec.errors import ModelError
 
 YES_NO = (("yes", "no"), ("Yes", "No"), (" yes", " no"), (" Yes", " No"), ("YES", "NO"))
 PROBE = "What does the template make of this?"
+# Of engine.extra: how fast and in how much memory, not what is answered.
+ONLY_SPEED = {
+    "async_scheduling",
+    "cpu_offload_gb",
+    "data_parallel_size",
+    "disable_log_stats",
+    "distributed_executor_backend",
+    "enable_chunked_prefill",
+    "load_format",
+    "max_num_batched_tokens",
+    "mm_processor_cache_gb",
+    "pipeline_parallel_size",
+    "swap_space",
+}
 
 
 class Template:
-    """Renders chats for `model`, a folder or a hub name. Raises ModelError where there is none."""
+    """Renders chats for `model`, a folder or a hub name. Raises ModelError where there is none.
 
-    def __init__(self, model: str, trust_remote_code: bool = False):
-        self.model = model
+    `settings` are those of the engine that decide its answers, besides the model: see `of`.
+    """
+
+    def __init__(self, model: str, trust_remote_code: bool = False, settings: dict | None = None):
+        self.model, self._settings = model, settings or {}
         self._options = {"trust_remote_code": trust_remote_code}
         if os.path.isdir(model):
             self._options["local_files_only"] = True
@@ -33,6 +51,15 @@ class Template:
             self._chat = self._load(AutoProcessor)
         if not self._chat.chat_template:
             raise ModelError(f"model {model}: has no chat template; take an instruction-tuned model")
+
+    @classmethod
+    def of(cls, config: Config) -> "Template":
+        """Of the model that `config` names, served as it says. What else comes to decide answers goes in here."""
+        engine = config.engine
+        settings = {name: value for name, value in engine.extra.items() if name not in ONLY_SPEED}
+        if engine.dtype != "auto":
+            settings["dtype"] = engine.dtype
+        return cls(config.model_path, engine.trust_remote_code, settings)
 
     def render(self, messages: list[dict]) -> str:
         """The prompt with the generation prompt at its end; parts of a message keep their order.
@@ -64,7 +91,17 @@ class Template:
 
     @cached_property
     def identity(self) -> str:
-        """Names the model's content: a hash of a folder's files, or a hub name with its revision."""
+        """Names who answers: the model's content, and a hash of the engine's settings where they are not the default.
+
+        The content is a hash of a folder's files, or a hub name with its revision.
+        """
+        if not self._settings:
+            return self._content_name
+        settings = json.dumps(self._settings, sort_keys=True, default=str)
+        return f"{self._content_name}+{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def _content_name(self) -> str:
         if os.path.isdir(self.model):
             return f"{Path(self.model).resolve().name}@{folder_hash(self.model)}"
         revision = getattr(self._load(AutoConfig), "_commit_hash", None)

@@ -26,7 +26,7 @@ class VLLMEngine:
     """Implements types.Engine. `calls` counts the requests that vLLM itself was given."""
 
     def __init__(self, config: Config):
-        template = Template(config.model_path, config.engine.trust_remote_code)
+        template = Template.of(config)
         self._yes, self._no = template.yes_no_ids()
         self._config = config
         os.environ.update(environment(config))

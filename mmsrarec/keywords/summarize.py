@@ -45,7 +45,7 @@ def summarize_items(config: Config, run_id: str) -> None:
     with runs.stage(config, "summarize_items", run_id, ("catalog",)) as stage:
         if not tables.exists(config.lake.root, "catalog"):
             raise InputError(f"{config.table('catalog')}: no such table; run build_cf first")
-        template = Template(config.model_path, config.engine.trust_remote_code)
+        template = Template.of(config)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
         plans: list[Plan] = []
         answers = batch.answer(config, stage, groups_of(config, stage, template, plans))

@@ -1,7 +1,6 @@
 """Tonight's inputs without touching the lake: build_cf into a temporary one that sees all else of the real one."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from mmsrarec.config import Config
 from mmsrarec.preparation.build_cf import build_cf
 from mmsrarec.storage import runs, tables
+from mmsrarec.storage.scratch import Scratch
 
 MADE = ("histories", "catalog", "item_cooccurrence", "item_transitions")  # by build_cf, anew
 ADDED_TO = ("runs", "rejects")  # by build_cf, so they are copied
@@ -22,9 +22,9 @@ def tonight(config: Config, fresh: bool) -> Iterator[Config]:
     if not fresh and tables.exists(root, "catalog") and tables.exists(root, "histories"):
         yield config
         return
-    with tempfile.TemporaryDirectory(prefix="mmsrarec-plan-") as folder:
-        _mirror(Path(root).resolve(), Path(folder))
-        copy = config.model_copy(update={"lake": config.lake.model_copy(update={"root": folder})})
+    with Scratch("plan") as scratch:
+        _mirror(Path(root).resolve(), scratch.path)
+        copy = config.model_copy(update={"lake": config.lake.model_copy(update={"root": str(scratch.path)})})
         build_cf(copy, runs.new_run_id())
         yield copy
 
@@ -32,6 +32,8 @@ def tonight(config: Config, fresh: bool) -> Iterator[Config]:
 def _mirror(lake: Path, folder: Path) -> None:
     """What build_cf only reads, or not even that, is a link."""
     for place in lake.iterdir() if lake.is_dir() else ():
+        if place.name == "locks":
+            continue  # the copy has a holder of its own
         if place.name in ADDED_TO:
             shutil.copytree(place, folder / place.name)
         elif place.name not in MADE:

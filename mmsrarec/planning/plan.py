@@ -6,12 +6,10 @@ SASRec and index. Before there are any, candidates are drawn by chance. An item 
 stand-in keywords, so whatever shows it counts as not yet answered.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +32,7 @@ from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, keywords_by_item
 from mmsrarec.storage import rules, runs, tables
+from mmsrarec.storage.scratch import Scratch
 
 BEFORE_RETRIEVE = ("build_cf", "train_sasrec", "index_cf")
 
@@ -73,7 +72,7 @@ class _Planner:
 
     @cached_property
     def _template(self) -> Template:
-        return Template(self.config.model_path, self.config.engine.trust_remote_code)
+        return Template.of(self.config)
 
     @cached_property
     def _past(self) -> Past:
@@ -126,11 +125,11 @@ class _Planner:
 
     def _work(self, groups: Iterable[Group]) -> tuple[Workload, dict[str, int]]:
         """What `answers` does not know of these groups, and how many requests that is by name, ascending."""
-        with tempfile.TemporaryDirectory(prefix="mmsrarec-plan-") as folder:
+        with Scratch("plan") as scratch:
             answers = Answers()
-            staging.stage(self.config, groups, answers, Path(folder) / "asked.parquet")
-            answers.recall(self.config.lake.root)
-            files, _ = staging.stage_new(self.config, answers, Path(folder))
+            kinds = staging.stage(self.config, groups, answers, scratch.path / "asked.parquet")
+            answers.recall(self.config.lake.root, kinds)
+            files, _ = staging.stage_new(self.config, answers, scratch.path)
             left = dict(row for file in files for row in _counts(file))
             work = measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload()
             return work, dict(sorted(left.items()))

@@ -15,7 +15,7 @@ from mmsrarec.preparation.columns import Columns, check_mapping
 from mmsrarec.progress import Progress
 from mmsrarec.storage import runs
 from mmsrarec.storage.runs import Stage
-from mmsrarec.storage.spark import input_version, read_input, read_table, readable, session, write_table
+from mmsrarec.storage.spark import alive, input_version, read_input, read_table, readable, session, write_table
 
 STEPS = 6
 
@@ -24,11 +24,12 @@ def build_cf(config: Config, run_id: str) -> None:
     """Write catalog, histories, item_cooccurrence and item_transitions."""
     with runs.stage(config, "build_cf", run_id) as stage, Progress("build_cf", STEPS, "steps") as progress:
         stage.versions = {name: version(name) for name in ("pyspark", "delta-spark")}
-        spark = session(config)
-        try:
-            _build(spark, stage, progress)
-        finally:
-            spark.catalog.clearCache()
+        with alive():
+            spark = session(config)
+            try:
+                _build(spark, stage, progress)
+            finally:
+                spark.catalog.clearCache()
 
 
 def _build(spark: SparkSession, stage: Stage, progress: Progress) -> None:

@@ -3,7 +3,6 @@
 Users are taken in ranges of their ids, so memory stays at one range whatever their number. Judges nothing.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,7 +86,7 @@ def measure(config: Config, spool: Spool) -> Figures:
     found = Figures(run_date, before, len(served), covered)
     items = _Items.read(root, serving)
     with Progress("publish", len(listed), "users checked") as progress:
-        for span, users in _spans(listed):
+        for span in tables.spans("user_id", listed, USERS):
             staged = _ordered(tables.read(root, STAGED, filters=[of_date, *span]))
             spool.write(VISIBLE, staged)
             _lists(found, staged, config.recommend.top_k)
@@ -96,7 +95,7 @@ def measure(config: Config, spool: Spool) -> Figures:
                 filters = [("run_date", "=", before), *span]
                 _compare(found, staged, tables.read(root, VISIBLE, [*PAIR, "score"], filters))
             found.unchanged &= staged.equals(_ordered(tables.read(root, VISIBLE, filters=[of_date, *span])))
-            progress.advance(users)
+            progress.advance(found.lists - progress.done)
     return found
 
 
@@ -112,15 +111,6 @@ class _Items:
         catalog = tables.read(root, "catalog", rules.COLUMNS)
         masks = rules.available(catalog), serving.servable(catalog)
         return cls(*(catalog["item_id"].filter(mask).combine_chunks() for mask in masks))
-
-
-def _spans(user_ids: pa.Array) -> Iterator[tuple[list[tuple], int]]:
-    """Filters that cut all possible ids into ranges, and how many of `user_ids` are in each."""
-    ordered = user_ids.take(pc.array_sort_indices(user_ids))
-    for start in range(0, len(ordered), USERS):
-        first = [("user_id", ">=", ordered[start].as_py())] if start else []
-        last = [("user_id", "<", ordered[start + USERS].as_py())] if start + USERS < len(ordered) else []
-        yield [*first, *last], min(USERS, len(ordered) - start)
 
 
 def _ordered(rows: pa.Table) -> pa.Table:

@@ -3,15 +3,15 @@
 Rows are taken out by writing a table (or its nights) anew without them: a DELETE would leave its condition, and with it
 the user_id, in the table's log. Which tables name users follows from schemas.py: every column whose name ends in
 user_id, and the keys of `rejects`. First of all the hash of the user_id goes to `forgotten`, so a command that was
-stopped can be given again, and a night in between does not bring the user back. What only counts users (co-occurrence,
-SASRec's weights) is made without them the next night. The user's own input files are not ours to change.
+stopped can be given again, and a night in between does not bring the user back. What only counts users is made without
+them when it is made next: co-occurrence the next night, SASRec's weights after sasrec.refresh_days at the latest. The
+user's own input files are not ours to change.
 """
 
 import hashlib
 import shutil
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,9 +20,11 @@ from mmsrarec import log
 from mmsrarec.collaborative import sasrec
 from mmsrarec.collaborative.index import index_cf
 from mmsrarec.config import Config
+from mmsrarec.engines import delivery
 from mmsrarec.errors import ConfigError
+from mmsrarec.publishing.clean import leftovers
 from mmsrarec.schemas import PARTITIONS, TABLES
-from mmsrarec.storage import rules, runs, tables
+from mmsrarec.storage import rules, runs, tables, upkeep
 from mmsrarec.storage.spool import Spool
 
 MAX_ID_CHARS = 1024  # of an id in a key of `rejects`
@@ -54,10 +56,10 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         removed = {name: _remove(root, name, names_them) for name, names_them in naming.items()}
         stage.rows_out = sum(removed.values())
         stage.notes |= {"removed": removed, "retention_hours": retention_hours}
-        if "://" not in root:
-            shutil.rmtree(Path(root) / "staging", ignore_errors=True)  # prompts that a killed run has left
+        leftovers(config)
+        shutil.rmtree(delivery.folder(config), ignore_errors=True)  # prompts
         for name in naming:
-            tables.purge(root, name, retention_hours)
+            upkeep.purge(root, name, retention_hours)
         if sasrec.describe(sasrec.folder(config)) and tables.count(root, "histories"):
             index_cf(config, run_id)  # a new collection without the users, if they were in it; the old one is dropped
     counts = ", ".join(f"{name} {rows:,}" for name, rows in removed.items() if rows) or "no table named them"

@@ -22,7 +22,7 @@ def publish(config: Config, run_id: str) -> None:
         _prune(config)
         commit = tables.Commit(run_id, f"publish/{run_date}", tables.version(root, STAGED) or 0)
         if tables.committed(root, VISIBLE, commit):
-            stage.notes["skipped"] = "this run has published it"
+            stage.notes |= {"skipped": "this run has published it", "published": f"the lists of {run_date}"}
             return
         figures = measure(config, spool)
         verdict = judge(figures, config.publish)
@@ -37,6 +37,7 @@ def publish(config: Config, run_id: str) -> None:
         else:
             tables.replace(root, VISIBLE, spool.batches(VISIBLE), f"run_date = '{run_date}'", commit)
         stage.rows_out = figures.rows
+        stage.notes["published"] = f"{figures.lists:,} lists of {run_date}"
         log.say(f"publish: {figures.lists:,} lists of {run_date} are what readers see", "published")
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
@@ -27,7 +26,7 @@ from mmsrarec.schemas import MADE_BY
 from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.spool import Spool
 
-READS = ("histories", "catalog", "item_keywords", "similar_users", "candidates", "evidence")
+READS = ("histories", "catalog", "item_keywords", "similar_users", "candidates", "evidence", "retrievals")
 USERS = 4096  # read at a time
 STAGED = "staged_recommendations"
 SHORT_HISTORY = 2  # interactions below which a list is marked
@@ -49,7 +48,7 @@ def recommend(config: Config, run_id: str) -> None:
     """Stage the recommendations of run.date: for every user of `histories` its best top_k servable unseen items."""
     with runs.stage(config, "recommend", run_id, READS) as stage:
         _require(config)
-        template = Template(config.model_path, config.engine.trust_remote_code)
+        template = Template.of(config)
         stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
         night = _night(config, stage)
         scorer = Scorer(config, stage, template, pictures(config))
@@ -95,11 +94,7 @@ def _night(config: Config, stage: runs.Stage) -> Night:
 
 def _spans(config: Config) -> Iterator[list[tuple]]:
     """Filters that cut the users into ranges of ascending user_id."""
-    user_ids = tables.read(config.lake.root, "histories", ["user_id"])["user_id"]
-    user_ids = user_ids.take(pc.array_sort_indices(user_ids))
-    for start in range(0, len(user_ids), USERS):
-        last = min(start + USERS, len(user_ids)) - 1
-        yield [("user_id", ">=", user_ids[start].as_py()), ("user_id", "<=", user_ids[last].as_py())]
+    return tables.spans("user_id", tables.read(config.lake.root, "histories", ["user_id"])["user_id"], USERS)
 
 
 def _known(config: Config, keywords: dict[str, list[str]], serving: rules.Rules, span: list[tuple]) -> Known:
@@ -127,10 +122,19 @@ def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> It
             for task, p_yes in scorer.judged(known, answers):
                 scored = [_scored(night, row, p_yes) for row in candidates[task.user_id]]
                 rows += _list(config, night, task, seen[task.user_id], scored)
+            versions = _index_versions(config, span)
+            for row in rows:
+                row["index_version"] = versions.get(row["user_id"], row["index_version"])
             for user_id in seen.keys() - candidates.keys():
                 scorer.stage.reject(user_id, "no_candidates", "retrieve named no item for this user")
             progress.advance(known.users.num_rows)
             yield span, tables.from_rows(STAGED, rows)
+
+
+def _index_versions(config: Config, span: list[tuple]) -> dict[str, str]:
+    """Of the index that each user's candidates come from: a user that was carried over has that of an earlier night."""
+    rows = tables.read(config.lake.root, "retrievals", ["user_id", "index_version"], span)
+    return dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
 def _by_user(candidates: pa.Table) -> dict[str, list[dict]]:

@@ -39,7 +39,7 @@ def score(
     users (user_id, item_ids in time order), similar and evidence as the tables of those names, pairs (user_id,
     item_id), keywords (item_id, keywords). One engine start at most; what was answered before is not asked again.
     """
-    template = Template(config.model_path, config.engine.trust_remote_code)
+    template = Template.of(config)
     stage.versions |= {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
     scorer = Scorer(config, stage, template, pictures(config))
     known = Known(users, similar, pairs, evidence, keywords_by_item(keywords))

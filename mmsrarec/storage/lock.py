@@ -34,7 +34,7 @@ import psutil
 from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import LockError
-from mmsrarec.storage import guard, tables
+from mmsrarec.storage import guard, tables, upkeep
 
 BEATS_PER_LEASE = 5
 ATTEMPTS = 10
@@ -127,7 +127,7 @@ class _Lock:
                         f"lake {self._root}: taken over from run {last.run_id}, {_where(last)}, which ended unreleased"
                     )
                     log.say(said, "lock_taken_over", WARNING, previous_run_id=last.run_id)
-                tables.vacuum(self._root, "locks")
+                upkeep.delete_old(self._root, "locks")
                 return
         raise LockError(f"lake {self._root}: many runs ask for it at the same time; start again in a minute")
 

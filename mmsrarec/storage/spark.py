@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from delta.tables import DeltaTable
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -22,7 +22,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, UserError
+from mmsrarec.errors import InputError, ProcessDiedError, UserError
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import guard
 from mmsrarec.storage.tables import PROPERTIES
@@ -150,6 +150,18 @@ def readable(source: str) -> Iterator[None]:
         if found is None or not found["name"].startswith(UNREADABLE):
             raise
         raise InputError(f"{source}: cannot be read: {found['message'][:500]}") from error
+
+
+@contextmanager
+def alive() -> Iterator[None]:
+    """Tell a death of Spark's Java process in one line."""
+    try:
+        yield
+    except (Py4JNetworkError, ConnectionError) as error:
+        raise ProcessDiedError(
+            "Spark's Java process ended (killed, or out of memory: see spark.driver_memory). What is finished is kept; "
+            "run the same command again to go on from there"
+        ) from error
 
 
 def _kind(spark: SparkSession, address: str, source: str) -> str:

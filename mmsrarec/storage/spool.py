@@ -1,6 +1,5 @@
 """Rows of several tables, gathered side by side on disk, so that each can then be committed by one streaming write."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmsrarec.schemas import TABLES
+from mmsrarec.storage.scratch import Scratch
 
 
 class Spool:
@@ -18,7 +18,7 @@ class Spool:
         self.rows: Counter = Counter()
 
     def __enter__(self) -> "Spool":
-        self._folder = tempfile.TemporaryDirectory(prefix="mmsrarec-")
+        self._folder = Scratch("spool")
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._writers = {
             name: pa.ipc.new_stream(str(self._file(name)), TABLES[name], options=options) for name in self._names
@@ -26,9 +26,11 @@ class Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        self._folder.cleanup()
+        try:
+            for writer in self._writers.values():
+                writer.close()
+        finally:
+            self._folder.close()
 
     def write(self, name: str, rows: pa.Table) -> None:
         self._writers[name].write_table(rows)
@@ -41,4 +43,4 @@ class Spool:
             yield from reader
 
     def _file(self, name: str) -> Path:
-        return Path(self._folder.name) / f"{name}.arrow"
+        return self._folder.path / f"{name}.arrow"

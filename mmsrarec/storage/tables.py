@@ -1,4 +1,5 @@
-"""Delta tables through Arrow (delta-rs). The Spark side is storage/spark.py; both write the same plain protocol.
+"""Delta tables through Arrow (delta-rs): reading, writing, comparing and swapping. The Spark side is storage/spark.py;
+both write the same plain protocol. What keeps tables small is upkeep.py.
 
 A table that does not exist yet reads as an empty one with its schema, so a first night needs no special case.
 `name` is always a key of schemas.TABLES, `root` the lake root.
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
@@ -25,22 +27,22 @@ SHORT_MEMORY = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
-LOG_RETENTION = "delta.logRetentionDuration"
 
 
 @dataclass(frozen=True)
 class Commit:
-    """The run behind a commit, and a mark by which a replay is told: `version` of what `work` is made from.
+    """The run behind a commit, and what makes it happen once: a table remembers the last `number` of each work of a
+    run, and what comes with this number or an earlier one is a replay and is skipped. Numbers ascend.
 
-    Delta records the mark (an application transaction); skipping the replay is ours to do, see `committed`.
+    Delta itself only records this, as an application transaction.
     """
 
     run_id: str
     work: str
-    version: int
+    number: int
 
     @property
-    def mark(self) -> str:
+    def writer(self) -> str:
         return f"{self.run_id}/{self.work}"
 
 
@@ -103,25 +105,40 @@ def replace(
     commit: Commit | None = None,
 ) -> None:
     """Put `data` in the place of the whole table, or of the rows that `predicate` (SQL) selects, in one commit."""
+    if commit and committed(root, name, commit):
+        return
     _write(root, name, data, "overwrite", predicate if exists(root, name) else None, commit)
 
 
-def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch]) -> None:
+def append(root: str, name: str, data: pa.Table | Iterable[pa.RecordBatch], commit: Commit | None = None) -> None:
     """Add rows in one commit; nothing is committed where there are none."""
-    if isinstance(data, pa.Table) and data.num_rows == 0:
+    if (isinstance(data, pa.Table) and data.num_rows == 0) or (commit and committed(root, name, commit)):
         return
-    _write(root, name, data, "append")
+    _write(root, name, data, "append", commit=commit)
 
 
 def delete(root: str, name: str, predicate: str, commit: Commit | None = None) -> None:
     """Take away the rows that `predicate` selects, in one commit. The predicate stays readable in the table's log."""
+    if not exists(root, name) or (commit and committed(root, name, commit)):
+        return
+    guard.check(root)
     DeltaTable(address(root, name)).delete(predicate, commit_properties=_properties(commit))
 
 
 def committed(root: str, name: str, commit: Commit) -> bool:
-    """Is this commit, or one of the same run and work with a later version, in the table already?"""
-    found = DeltaTable(address(root, name)).transaction_version(commit.mark) if exists(root, name) else None
-    return found is not None and found >= commit.version
+    """Is this commit, or a later one of the same work of the run, in the table already?"""
+    found = DeltaTable(address(root, name)).transaction_version(commit.writer) if exists(root, name) else None
+    return found is not None and found >= commit.number
+
+
+def spans(column: str, values: pa.ChunkedArray, rows: int) -> Iterator[list[tuple]]:
+    """Filters (as in `read`) that cut all there can be in `column` into ranges, ascending, with `rows` of the different
+    `values` in each."""
+    ordered = values.take(pc.array_sort_indices(values))
+    for start in range(0, len(ordered), rows):
+        first = [(column, ">=", ordered[start].as_py())] if start else []
+        last = [(column, "<", ordered[start + rows].as_py())] if start + rows < len(ordered) else []
+        yield [*first, *last]
 
 
 def partitions(root: str, name: str) -> list[str]:
@@ -129,18 +146,6 @@ def partitions(root: str, name: str) -> list[str]:
     (column,) = PARTITIONS[name]
     found = DeltaTable(address(root, name)).partitions() if exists(root, name) else []
     return sorted({partition[column] for partition in found})
-
-
-def purge(root: str, name: str, retention_hours: int) -> None:
-    """Delete the files and the log entries, which hold the least and the greatest id of a file, of versions that are
-    older than so many hours, and files that no version knows. Nobody may be writing to the table."""
-    table = DeltaTable(address(root, name))
-    table.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
-    kept = table.metadata().configuration.get(LOG_RETENTION, "interval 30 days")  # Delta's own default
-    table.alter.set_table_properties({LOG_RETENTION: f"interval {retention_hours} hours"})
-    table.create_checkpoint()
-    table.cleanup_metadata()
-    table.alter.set_table_properties({LOG_RETENTION: kept})
 
 
 def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
@@ -171,11 +176,6 @@ def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:
             raise
         return False
     return True
-
-
-def vacuum(root: str, name: str) -> None:
-    """Remove the files that the table has not used for as long as its properties say, forgotten ones too."""
-    DeltaTable(address(root, name)).vacuum(dry_run=False, full=True)
 
 
 def from_rows(name: str, rows: list[dict]) -> pa.Table:
@@ -214,7 +214,7 @@ def _write(
         data,
         mode=mode,
         predicate=predicate,
-        partition_by=PARTITIONS.get(name),
+        partition_by=None if exists(root, name) else PARTITIONS.get(name),
         configuration=PROPERTIES,
         commit_properties=_properties(commit),
     )
@@ -223,7 +223,7 @@ def _write(
 def _properties(commit: Commit | None) -> CommitProperties | None:
     if commit is None:
         return None
-    mark = Transaction(commit.mark, commit.version)
+    mark = Transaction(commit.writer, commit.number)
     return CommitProperties({"run_id": commit.run_id, "work": commit.work}, app_transactions=[mark])
 
 

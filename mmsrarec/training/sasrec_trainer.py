@@ -3,14 +3,18 @@
 Trains on whole histories of train users and histories without the last item of validation and test users: a held-out
 item is never an input or a target. Validation users' last items only decide when to stop; test users' are not looked
 at. The same histories, settings and seed give the same weights (on a CPU with the same number of threads), so a second
-run with unchanged inputs keeps the checkpoint.
+run with unchanged inputs keeps the checkpoint. With new interactions it is kept, too, for sasrec.refresh_days: SASRec
+reads any history, and what is made from it for a user (candidates, evidence, the figures of the evaluation) is only
+made anew for everybody where it is a new one.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,11 +30,13 @@ from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
+from mmsrarec.training.bookmark import Bookmark
 
 STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATCH, so that it sees enough steps
 SMALLEST_BATCH = 16
 LOSS_CHUNK = 256  # positions whose logits over the catalog are in memory at a time
 VALIDATION_USERS = 10_000
+MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
 TRAINER_VERSION = 1  # of everything that decides the weights besides data, settings and seed
 
 
@@ -50,16 +56,18 @@ def train_sasrec(config: Config, run_id: str) -> None:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
         data = training_data(histories)
-        made_from = fingerprint(data, config)
         place = sasrec.folder(config)
         present = sasrec.describe(place)
-        if present and present["facts"]["made_from"] == made_from:
-            log.say("train_sasrec: nothing has changed, the checkpoint stays", "unchanged")
-            stage.notes["skipped"] = "unchanged inputs"
+        kept = present and _kept(config, place, present, data)
+        if kept:
+            log.say(f"train_sasrec: {kept}, the checkpoint stays", "unchanged")
+            stage.notes["skipped"] = kept
             model_hash, facts = present["model_hash"], present["facts"]
         else:
-            model, facts = fit(data, config.sasrec, config.run.seed)
-            facts["made_from"] = made_from
+            made_from = fingerprint(data, config)
+            model, facts = fit(data, config.sasrec, config.run.seed, Bookmark(place / "training.pt", made_from))
+            facts |= {"settings": _settings(config), "made_from": made_from}
+            facts["trained_on"] = config.run.run_date
             guard.check(config.lake.root)
             model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
         stage.rows_out = len(data.vocabulary)
@@ -82,15 +90,35 @@ def training_data(histories: pa.Table) -> TrainingData:
 
 def fingerprint(data: TrainingData, config: Config) -> str:
     """Hash of everything that decides the weights."""
-    settings = [TRAINER_VERSION, config.sasrec.model_dump(mode="json"), config.run.seed, data.vocabulary.to_pylist()]
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    digest = hashlib.sha256(json.dumps([_settings(config), data.vocabulary.to_pylist()]).encode())
     for sequences in (data.training, data.validation):
         digest.update(sequences.codes.tobytes() + sequences.offsets.tobytes())
     digest.update(data.targets.tobytes())
     return digest.hexdigest()[:16]
 
 
-def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
+def _settings(config: Config) -> str:
+    """Hash of what decides the weights beside the data."""
+    settings = [TRAINER_VERSION, sasrec.network(config.sasrec), config.run.seed]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+
+def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str | None:
+    """Why the checkpoint that is there need not be made anew; None where it must."""
+    facts = present["facts"]
+    if facts.get("made_from") == fingerprint(data, config):
+        return "nothing has changed"
+    if facts.get("settings") != _settings(config):
+        return None
+    age = abs((date.fromisoformat(config.run.run_date) - date.fromisoformat(facts["trained_on"])).days)
+    known = pc.index_in(data.vocabulary, value_set=sasrec.load(place).vocabulary).is_valid().to_numpy(False)
+    unknown = 1 - known[data.training.codes].mean()
+    if age >= config.sasrec.refresh_days or unknown > MOST_UNKNOWN:
+        return None
+    return f"trained on {facts['trained_on']}, sasrec.refresh_days={config.sasrec.refresh_days}"
+
+
+def fit(data: TrainingData, settings: Sasrec, seed: int, bookmark: Bookmark | None = None) -> tuple[SasRec, dict]:
     """The weights of the best epoch, and the facts for the ledger: epochs, loss, what `validate` says, device.
 
     NDCG without a cut-off decides: of few validation users NDCG@10 is mostly zeros, and its best epoch chance.
@@ -102,10 +130,14 @@ def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
         torch.manual_seed(seed)
         model = SasRec(len(data.vocabulary), settings).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
-        best, facts = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}
+        best, facts, epoch = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}, 0
         windows = windowed(data.training, settings.max_length)
-        with Progress("train_sasrec", total=settings.epochs * len(windows), unit="sequences") as progress:
-            for epoch in range(1, settings.epochs + 1):
+        if bookmark and (before := bookmark.load(rng)):
+            best, facts, epoch = before["best"], before["facts"], before["epoch"]
+            model.load_state_dict(before["model"])
+            optimizer.load_state_dict(before["optimizer"])
+        with Progress("train_sasrec", total=(settings.epochs - epoch) * len(windows), unit="sequences") as progress:
+            for epoch in range(epoch + 1, settings.epochs + 1):  # noqa: B020
                 batches = _batches(windows.lengths, settings.batch_size, rng)
                 note = f"epoch {epoch}, best NDCG@10 {facts['ndcg_at_10']:.4f}"
                 loss = _epoch(model, optimizer, windows, batches, partial(progress.advance, note=note))
@@ -115,6 +147,9 @@ def fit(data: TrainingData, settings: Sasrec, seed: int) -> tuple[SasRec, dict]:
                     facts = {"best_epoch": epoch, "loss": loss, **figures}
                 elif epoch - facts["best_epoch"] >= settings.patience:
                     break
+                if bookmark:
+                    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                    bookmark.save(state | {"best": best, "facts": facts, "epoch": epoch}, rng)
     model.load_state_dict(best)
     return model.cpu().eval(), facts | {"epochs": epoch, "device": device.type}
 

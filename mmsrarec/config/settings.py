@@ -1,21 +1,15 @@
-"""The configuration: the only reader of conf/*.yaml.
+"""Every setting with its meaning, documented here and nowhere else; frozen, and refused at birth where it is nonsense.
 
-`load(path, overrides)` gives one frozen `Config`. Every field is documented here and nowhere else; an unknown key, a
-wrong type or a value out of range is a `ConfigError` that names the key, the file and the nearest valid key.
 Relative paths are relative to the directory the command is started in.
 """
 
-import difflib
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mmsrarec.errors import ConfigError
-
-BUNDLED_MODEL = Path(__file__).parent / "demo" / "backbone"
+BUNDLED_MODEL = Path(__file__).parent.parent / "demo" / "backbone"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -39,6 +33,7 @@ class Lake(Section):
     """Where all tables go."""
 
     root: str = Field("lake", description="folder of the Delta tables, the index and the checkpoints")
+    keep_days: Count = Field(7, description="files that no table has needed for this many days are deleted by clean")
 
 
 class Run(Section):
@@ -95,6 +90,9 @@ class Sasrec(Section):
     epochs: Positive = 40
     patience: Positive = Field(8, description="epochs without a better validation NDCG@10 before training stops")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    refresh_days: Count = Field(
+        7, description="days a checkpoint serves before new interactions train another; 0: every run with new ones"
+    )
 
 
 class Index(Section):
@@ -221,6 +219,14 @@ class Rules(Section):
     exclude_users_file: str | None = None
 
 
+class Cache(Section):
+    """The table `answers`: what an engine was asked before."""
+
+    keep_days: Positive = Field(
+        30, description="an answer that no run asks for in this many days is deleted, at the latest after twice as many"
+    )
+
+
 class Config(Section):
     """Everything a run needs to know."""
 
@@ -240,6 +246,7 @@ class Config(Section):
     retrieve: Retrieve = Retrieve()
     recommend: Recommend = Recommend()
     evaluate: Evaluate = Evaluate()
+    answers: Cache = Cache()
     plan: Plan = Plan()
     budget: Budget = Budget()
     publish: Publish = Publish()
@@ -259,77 +266,3 @@ class Config(Section):
     def table(self, name: str) -> str:
         """Address of the table `name` in the lake."""
         return f"{self.lake.root.rstrip('/')}/{name}"
-
-
-def load(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
-    """Read a YAML file and apply `a.b=value` overrides, whose values are YAML themselves.
-
-    Raises ConfigError with every problem found, one per line.
-    """
-    source = Path(path)
-    try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; conf/local.yaml is an example to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected sections such as 'inputs:', found {type(values).__name__}")
-    for override in overrides:
-        _override(values, override)
-    try:
-        return Config.model_validate(_plain(values))
-    except ValidationError as error:
-        origin = f"{path} (with --set)" if overrides else str(path)
-        raise ConfigError("\n".join(_explain(origin, problem) for problem in error.errors())) from None
-
-
-def _override(values: dict, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override}: expected a.b=value")
-    *parents, last = key.strip().split(".")
-    if parents[:2] == ["inputs", "columns"] and len(parents) > 2:
-        raise ConfigError(f"--set {override}: expected inputs.columns.OURS=THEIRS")
-    place = values
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f"--set {override}: {parent} is a value, not a section")
-    try:
-        place[last] = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        place[last] = text
-
-
-def _plain(value: Any) -> Any:
-    """YAML reads 2026-11-21 as a date where we mean the text; keys such as 1 become text too."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, date):
-        return value.isoformat()
-    return value
-
-
-def _explain(origin: str, problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        section = _section(location[:-1])
-        near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.0)
-        known = ", ".join(section.model_fields)
-        return f"{origin}: unknown key {key}; did you mean {'.'.join([*location[:-1], near[0]])}? (known here: {known})"
-    if problem["type"] == "missing":
-        return f"{origin}: {key} is missing; add it or give --set {key}=…"
-    if not location:  # of the settings together; what was found is the whole file
-        return f"{origin}: {problem['msg']}"
-    return f"{origin}: {key}: {problem['msg']} (found {problem['input']!r})"
-
-
-def _section(location: list[str]) -> type[Section]:
-    section: type[Section] = Config
-    for name in location:
-        section = section.model_fields[name].annotation
-    return section

@@ -1,0 +1,74 @@
+"""The run that is not finished yet: the same command again goes on with it, under its run id, after what it completed.
+
+A file in the lake names the run and what was asked of it; which of its stages are complete, the ledger says. It is the
+same command where settings, date, inputs, model, code and stages are the same; any other run is one of its own, and
+with it the one that was not finished is forgotten.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from itertools import dropwhile
+from pathlib import Path
+
+from mmsrarec.config import Config
+from mmsrarec.storage import guard, runs, tables
+
+FILE = "unfinished.json"
+
+
+class Run:
+    """Some stages in order, new or gone on with; nothing is written before `begin`."""
+
+    def __init__(self, config: Config, names: Iterable[str]):
+        self.config, self.names = config, tuple(names)
+        # A lake that is no local folder remembers nothing: there a run is always a new one.
+        self._file = None if "://" in config.lake.root else Path(config.lake.root) / FILE
+        self._asked = _asked(config, self.names)
+        before = json.loads(self._file.read_text()) if self._file and self._file.exists() else {}
+        self._resumed = before.get("asked") == self._asked
+        self.run_id: str = before["run_id"] if self._resumed else runs.new_run_id()
+
+    def begin(self) -> list[str]:
+        """The stages that are left to do. Whoever calls it holds the lake."""
+        if not self._resumed:
+            self._write()
+            return list(self.names)
+        rows = runs.ledger(self.config, self.run_id)
+        done = {row["stage"] for row in rows if row["status"] == "completed"}
+        left = list(dropwhile(lambda name: name in done, self.names))
+        for name in left:  # it names its rejects again
+            tables.delete(self.config.lake.root, "rejects", f"run_id = '{self.run_id}' AND stage = '{name}'")
+        return left
+
+    def finish(self) -> None:
+        """Nothing is left to do, so the same command again is a new run."""
+        if self._file:
+            self._file.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        if self._file is None:
+            return
+        guard.check(self.config.lake.root)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._file.with_suffix(".part")
+        draft.write_text(json.dumps({"run_id": self.run_id, "asked": self._asked}))
+        os.replace(draft, self._file)
+
+
+def _asked(config: Config, names: tuple[str, ...]) -> str:
+    """Hash of everything that decides what the run will do."""
+    rules, inputs = config.rules, config.inputs
+    places = inputs.items, inputs.interactions, config.model_path, rules.exclude_items_file, rules.exclude_users_file
+    seen = [list(_files(place)) for place in places if place]
+    parts = [runs.code_version(), config.model_dump(mode="json"), config.run.run_date, names, seen]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _files(place: str) -> Iterable[tuple[str, int, int]]:
+    """Path, size and time of a local file, or of all files in a local folder."""
+    paths = [place] if os.path.isfile(place) else [str(path) for path in Path(place).rglob("*") if path.is_file()]
+    for path in sorted(paths):
+        found = os.stat(path)
+        yield path, found.st_size, found.st_mtime_ns

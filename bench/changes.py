@@ -78,21 +78,19 @@ def tokens(config: Config) -> dict[str, int]:
 def needed(config: Config, changed: set[str], acted: set[str]) -> Counter:
     """Tokens of the last run's recommend by why they were needed."""
     from mmsrarec.engines.template import Template
-    from mmsrarec.recommendation import recommend
+    from mmsrarec.recommendation.recommend import knowns
     from mmsrarec.recommendation.scoring import Scorer
     from mmsrarec.recommendation.task import keywords_by_item
-    from mmsrarec.storage import runs
+    from mmsrarec.storage import rules, runs
 
     answers = tables.read(config.lake.root, "answers").to_pylist()
     last = max(row["run_id"] for row in answers)
     cost = {row["key"]: row["prompt_tokens"] + row["output_tokens"] for row in answers if row["run_id"] == last}
     template = Template.of(config)
     keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
-    night = recommend.Night(keywords, frozenset(), {})
     scorer = Scorer(config, runs.Stage(config, "bench", "bench"), template, {})
     found: Counter = Counter()
-    for span in recommend._spans(config):
-        known = recommend._known(config, night, span)
+    for known in knowns(config, keywords, rules.load(config)):
         shown = _shown(config, known)
         for group in scorer.groups(known):
             spent = sum(cost.get(request.key(template.identity), 0) for request in group.requests)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     **{room: SERVICES for room in STAGES},
     "evaluation": SERVICES | STAGES,
     "training": SERVICES | STAGES | {"evaluation"},
-    "planning": SERVICES | STAGES | {"evaluation"},
+    "planning": SERVICES | STAGES | {"evaluation", "training"},
     "publishing": SERVICES | STAGES,
     "reports": BASE | {"storage"},
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmsrarec.collaborative.retrieve import retrieve as retrieve_really
 from mmsrarec.config import Config
 from mmsrarec.engines.price import Planned
 from mmsrarec.engines.template import Template
@@ -19,9 +20,11 @@ from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer
 from mmsrarec.recommendation.task import keywords_by_item
 from mmsrarec.storage import rules, runs, tables
+from mmsrarec.training.sasrec_trainer import train_sasrec
 
 ITEMS, USERS, CANDIDATES, TESTED = 40, 24, 5, 6
 NIGHT = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = 24 * 365 * 10  # hours: than any test runs
 COLORS = "red blue green black white orange violet brown".split()
 
 
@@ -165,6 +168,31 @@ def test_candidates_of_another_night_are_not_trusted(config: Config) -> None:
     ledger(config, "build_cf", 4)
     found = planned(config)["recommend"]
     assert found.work.requests > 0 and "users" in found.basis
+
+
+def test_who_is_carried_over_is_planned_as_it_was(config: Config) -> None:
+    """With a SASRec and a retrieve that are real: the plan names the very pairs that the next retrieve leads to."""
+    sections = {"retrieve": config.retrieve.model_copy(update={"similar_users": 0})}
+    sections["sasrec"] = config.sasrec.model_copy(update={"epochs": 1, "dim": 8, "device": "cpu"})
+    config = config.model_copy(update=sections)
+    summarize(config)
+    train_sasrec(config, "first")
+    retrieve_really(config, "first")
+    answer(config, pair_groups(config))
+    longer = history(7) | {"item_ids": [*history(7)["item_ids"], "i35"]}
+    write(config, "histories", [longer if n == 7 else history(n) for n in range(USERS)])
+    ledger(config, "build_cf", LATER)
+    found = planned(config)["recommend"]
+    assert "1 of 1 users" in found.basis and f"{USERS - 1} users are carried over" in found.basis
+    every_night = config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"refresh_days": 0})})
+    assert f"{USERS} of {USERS} users" in planned(every_night)["recommend"].basis
+    train_sasrec(config, "second")
+    retrieve_really(config, "second")
+    groups = pair_groups(config)
+    assert found.total == sum(len(group.requests) for group in groups) == USERS * CANDIDATES
+    exact = planned(config)["recommend"]
+    assert exact.basis == "every pair that retrieve named"
+    assert found.work == exact.work and exact.work.requests == CANDIDATES
 
 
 def test_planning_writes_nothing(config: Config) -> None:

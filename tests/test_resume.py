@@ -9,7 +9,7 @@ from mmsrarec import cli
 from mmsrarec.config import Config
 from mmsrarec.errors import DiskFullError, disk_full
 from mmsrarec.pipeline import STAGES, StageEntry, run_stages
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import lock, runs, tables
 from mmsrarec.storage.resume import Run
 
 NAMES = ["build_cf", "recommend"]
@@ -54,6 +54,13 @@ def test_a_finished_run_is_not_gone_on_with(shop: Path) -> None:
     before.finish()
     again = Run(settings(shop), NAMES)
     assert again.run_id != before.run_id and again.begin() == NAMES
+
+
+def test_a_run_that_is_under_way_is_not_gone_on_with(shop: Path) -> None:
+    before = stopped(shop)
+    with lock.held(before.config, before.run_id):
+        assert Run(settings(shop), NAMES).run_id != before.run_id
+    assert Run(settings(shop), NAMES).run_id == before.run_id
 
 
 def test_anything_else_is_a_new_run_and_ends_the_old_one(shop: Path) -> None:

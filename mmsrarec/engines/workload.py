@@ -38,6 +38,9 @@ class Workload:
     def tokens(self) -> int:
         return self.prompt_tokens + self.output_tokens
 
+    def __add__(self, other: "Workload") -> "Workload":
+        return Workload(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
+
     def times(self, factor: float) -> "Workload":
         return Workload(**{name: round(count * factor) for name, count in asdict(self).items()})
 

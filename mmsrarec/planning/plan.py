@@ -1,12 +1,13 @@
 """What the stages that ask an engine would ask and cost, made by the functions that make their requests. Asks none.
 
 What is known decides how: summarize_items is counted exactly once build_cf has run; recommend exactly where retrieve
-was the last to run, else for a sample of users that the present SASRec and index are asked about; evaluate exactly with
-SASRec and index. Before there are any, candidates are drawn by chance. An item that is still to be summarized gets
-stand-in keywords, so whatever shows it counts as not yet answered.
+was the last to run, else for the users who will be carried over exactly and for a sample of the others, whom the
+present SASRec and index are asked about; evaluate exactly with SASRec and index. Before there are any, candidates are
+drawn by chance. An item that is still to be summarized gets stand-in keywords, so whatever shows it counts as not yet
+answered.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.collaborative.carry import Carry
+from mmsrarec.collaborative.retrieve import SPAN_USERS, Retriever
 from mmsrarec.config import Config
-from mmsrarec.engines import price, staging
+from mmsrarec.engines import delivery, price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.price import Past, Planned
 from mmsrarec.engines.template import Template
@@ -26,6 +28,7 @@ from mmsrarec.engines.types import Group
 from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import InputError, UserError
 from mmsrarec.evaluation import cascade, protocol
+from mmsrarec.evaluation.evaluate import last_figures, made_from
 from mmsrarec.keywords.summarize import groups_of
 from mmsrarec.planning import expected
 from mmsrarec.recommendation.recommend import knowns
@@ -33,6 +36,7 @@ from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, keywords_by_item
 from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.scratch import Scratch
+from mmsrarec.training.sasrec_trainer import due
 
 BEFORE_RETRIEVE = ("build_cf", "train_sasrec", "index_cf")
 
@@ -55,6 +59,7 @@ def plan(config: Config, stages: Iterable[str] = tuple(price.UNITS)) -> list[Pla
 def require(config: Config, run_id: str, stages: list[str]) -> None:
     """Before the first of `stages`: raise PlanError where `budget` does not allow it and what is left of the run."""
     if config.budget.limited and stages[0] in price.UNITS:
+        delivery.recover(config)  # what was answered before the run was stopped is not ahead
         price.require(config, run_id, plan(config, stages))
 
 
@@ -88,40 +93,67 @@ class _Planner:
         return self._past.priced(stage.name, work, stage.rows_in, "every item of the catalog")
 
     def recommend(self) -> Planned:
+        serving = rules.load(self.config)
+        named = knowns(self.config, keywords_by_item(self._keywords), serving)
         if self._retrieved():
-            asked = knowns(self.config, keywords_by_item(self._keywords), rules.load(self.config))
-            return self._pairs("recommend", asked, 1.0, "every pair that retrieve named")
-        sample, factor = self._users()
+            return self._past.priced("recommend", *self._pairs("recommend", named), "every pair that retrieve named")
+        users = serving.served(tables.read(self.config.lake.root, "histories", ["user_id"]))["user_id"]
+        if not len(users):
+            raise InputError(f"{self.config.table('histories')}: no users who get a list; run build_cf first")
         with _retriever(self.config) as (retriever, source):
-            similar = retriever.similar_users(sample)
-            candidates = retriever.candidates(sample, similar)
-            evidence = retriever.evidence(sample, candidates, similar)
-        known = Known(sample, similar, candidates, evidence, keywords_by_item(self._keywords))
-        said = f"{sample.num_rows:,} of {round(factor * sample.num_rows):,} users, {source}"
-        return self._pairs("recommend", [known], factor, said)
+            new = self._not_carried(retriever, users)
+            work, pairs = Workload(), 0
+            if carried := len(users) - len(new):
+                work, pairs = self._pairs("recommend", named, frozenset(new.to_pylist()))
+                source += f"; {carried:,} users are carried over"
+            if len(new):
+                sample = self._sample(new)
+                similar = retriever.similar_users(sample)
+                candidates = retriever.candidates(sample, similar)
+                evidence = retriever.evidence(sample, candidates, similar)
+                known = Known(sample, similar, candidates, evidence, keywords_by_item(self._keywords))
+                more, named_now = self._pairs("recommend", [known])
+                factor = len(new) / sample.num_rows
+                work, pairs = work + more.times(factor), pairs + round(named_now * factor)
+                source = f"{sample.num_rows:,} of {len(new):,} users, {source}"
+        return self._past.priced("recommend", work, pairs, source)
 
     def evaluate(self) -> Planned:
         test = protocol.load(self.config)
         if not test.users.num_rows:
             return self._past.priced("evaluate", Workload(), basis="no test users")
         with _retriever(self.config) as (retriever, source):
+            if not self._trains(retriever) and (last := last_figures(self.config, made_from(self.config))):
+                return self._past.priced("evaluate", Workload(), basis=f"the figures of run {last[0]['run_id']} hold")
             _, similar, pairs, evidence = cascade.questions(retriever, test)
         known = Known(test.users, similar, pairs, evidence, keywords_by_item(self._keywords))
-        return self._pairs("evaluate", [known], 1.0, f"every test user, {source}")
+        return self._past.priced("evaluate", *self._pairs("evaluate", [known]), f"every test user, {source}")
 
-    def _pairs(self, name: str, asked: Iterable[Known], factor: float, basis: str) -> Planned:
+    def _pairs(self, name: str, asked: Iterable[Known], without: Collection[str] = ()) -> tuple[Workload, int]:
+        """What is to be done for those pairs, and how many they are, done or not; `without` these users."""
         scorer = Scorer(self.config, _Unwritten(self.config, name, "plan"), self._template, pictures(self.config))
         count = 0
 
         def groups() -> Iterator[Group]:
             nonlocal count
-            for known in asked:
-                for group in scorer.groups(known):
-                    count += len(group.requests)
-                    yield group
+            for group in (group for known in asked for group in scorer.groups(known) if group.name not in without):
+                count += len(group.requests)
+                yield group
 
         work, _ = self._work(groups())
-        return self._past.priced(name, work.times(factor), round(count * factor), basis)
+        return work, count
+
+    def _trains(self, retriever: Retriever | expected.Drawn) -> bool:
+        """Whether there is no SASRec to go by, or tonight's will be another."""
+        return isinstance(retriever, expected.Drawn) or due(self.config)
+
+    def _not_carried(self, retriever: Retriever | expected.Drawn, users: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Those of the users whom retrieve will ask about anew."""
+        if self._trains(retriever):
+            return users
+        carry = Carry(self.config, retriever.servable, retriever.model_hash, retriever.rules)
+        spans = tables.spans("user_id", users, SPAN_USERS)
+        return pa.concat_tables(carry.part(span, None).users.select(["user_id"]) for span in spans)["user_id"]
 
     def _work(self, groups: Iterable[Group]) -> tuple[Workload, dict[str, int]]:
         """What `answers` does not know of these groups, and how many requests that is by name, ascending."""
@@ -144,17 +176,13 @@ class _Planner:
                 done[row["stage"]] = max(row["finished_at"], done.get(row["stage"], row["finished_at"]))
         return "retrieve" in done and all(done["retrieve"] >= done[name] for name in BEFORE_RETRIEVE if name in done)
 
-    def _users(self) -> tuple[pa.Table, float]:
-        """plan.sample users with their histories, and how many users each of them stands for."""
-        root = self.config.lake.root
-        names = tables.read(root, "histories", ["user_id"])["user_id"].combine_chunks().sort()
+    def _sample(self, users: pa.ChunkedArray) -> pa.Table:
+        """plan.sample of the users, or all, with their histories."""
+        names = users.combine_chunks().sort()
         size = min(len(names), self.config.plan.sample)
         chosen = np.random.default_rng(self.config.run.seed).choice(len(names), size, replace=False)
         wanted = [("user_id", "in", names.take(pa.array(chosen)).to_pylist())]
-        users = tables.read(root, "histories", ["user_id", "item_ids"], wanted) if size else None
-        if users is None:
-            raise InputError(f"{self.config.table('histories')}: no users; run build_cf first")
-        return users.sort_by("user_id"), len(names) / size
+        return tables.read(self.config.lake.root, "histories", ["user_id", "item_ids"], wanted).sort_by("user_id")
 
 
 def _counts(file: str) -> Iterator[tuple[str, int]]:

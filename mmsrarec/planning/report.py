@@ -42,8 +42,7 @@ def _table(config: Config, stages: list[Planned]) -> Table:
             planned.stage, f"{done:,} {unit}", f"{planned.total:,}", *_cells(planned.work),
             _number(planned.seconds and planned.seconds / 3600, planned.seconds), _number(planned.money, planned.money),
         )  # fmt: skip
-    works = [planned.work for planned in stages]
-    total = Workload(*(sum(values) for values in zip(*(vars(work).values() for work in works), strict=True)))
+    total = sum((planned.work for planned in stages), Workload())
     sums = price.totals(config, stages)
     table.add_section()
     table.add_row("total", "", "", *_cells(total), *(_number(sums[name], sums[name]) for name in ("hours", "money")))

@@ -13,7 +13,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from mmsrarec.config import Config
-from mmsrarec.storage import guard, runs, tables
+from mmsrarec.storage import guard, lock, runs, tables
 
 FILE = "unfinished.json"
 
@@ -27,7 +27,8 @@ class Run:
         self._file = None if "://" in config.lake.root else Path(config.lake.root) / FILE
         self._asked = _asked(config, self.names)
         before = json.loads(self._file.read_text()) if self._file and self._file.exists() else {}
-        self._resumed = before.get("asked") == self._asked
+        # One that is under way somewhere is not gone on with: the lock will refuse this one.
+        self._resumed = before.get("asked") == self._asked and lock.holder(config.lake.root) is None
         self.run_id: str = before["run_id"] if self._resumed else runs.new_run_id()
 
     def begin(self) -> list[str]:

@@ -103,6 +103,13 @@ def _settings(config: Config) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
+def due(config: Config) -> bool:
+    """Whether train_sasrec would train on the histories that there are now."""
+    place = sasrec.folder(config)
+    present = sasrec.describe(place)
+    return not present or not _kept(config, place, present, training_data(embed.read_histories(config)))
+
+
 def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str | None:
     """Why the checkpoint that is there need not be made anew; None where it must."""
     facts = present["facts"]

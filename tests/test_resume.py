@@ -1,6 +1,9 @@
 """A run that was stopped goes on under its id after what it completed; anything else is a new run."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,6 +139,34 @@ def test_a_run_of_stages_skips_what_it_completed(shop: Path, monkeypatch, capsys
     assert {row["run_id"] for row in runs.ledger(before.config)} == {before.run_id}
     run_stages(Run(settings(shop), NAMES))
     assert did[3:] == NAMES
+
+
+# Runs two stages, and is killed in the second.
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_resume import NAMES, Entry, settings
+from mmsrarec.pipeline import STAGES, run_stages
+from mmsrarec.storage.resume import Run
+for name in NAMES:
+    STAGES[name] = Entry(lambda name: name == "recommend" and os.kill(os.getpid(), signal.SIGKILL), "none")
+run_stages(Run(settings(Path(sys.argv[1])), NAMES))
+"""
+
+
+def test_a_killed_run_is_taken_over_and_gone_on_with(shop: Path, monkeypatch, capsys) -> None:
+    command = [sys.executable, "-c", KILLED, str(shop), str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    killed = runs.ledger(settings(shop))
+    assert [(row["stage"], row["status"]) for row in killed] == [("build_cf", "completed"), ("recommend", "lost")]
+    did: list[str] = []
+    for name in NAMES:
+        monkeypatch.setitem(STAGES, name, Entry(did.append, "none"))
+    run_stages(Run(settings(shop), NAMES))
+    assert did == ["recommend"] and f"taken over from run {killed[0]['run_id']}" in capsys.readouterr().err
+    after = [(row["run_id"], row["stage"], row["status"]) for row in runs.ledger(settings(shop))]
+    assert after == [(killed[0]["run_id"], name, "completed") for name in NAMES]
 
 
 @pytest.mark.parametrize(

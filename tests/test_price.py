@@ -92,6 +92,22 @@ def test_what_this_run_has_spent_counts(tmp_path: Path) -> None:
     price.require(config, "r", [past(config).priced("recommend", Workload())])  # nothing is ahead
 
 
+def test_what_a_stage_was_answered_before_it_was_stopped_counts(tmp_path: Path) -> None:
+    config = settings(tmp_path, budget={"tokens": 65_000})
+    ahead = [past(config).priced("recommend", PAIRS)]
+    with runs.stage(config, "recommend", "r") as stage:
+        for period in ("2026-02-01", "2026-03-01"):  # the same answer, kept on
+            row = {"period": period, "key": "k", "kind": "yes_no", "p_yes": 0.5, "stage": "recommend", "run_id": "r"}
+            row |= {"prompt_tokens": 4_900, "cached_tokens": 0, "output_tokens": 100}
+            tables.append(config.lake.root, "answers", tables.from_rows("answers", [row]))
+        with pytest.raises(PlanError, match="after 5,000 tokens spent by this run"):
+            price.require(config, "r", ahead)
+        price.require(config, "another run", ahead)
+        stage.prompt_tokens, stage.output_tokens = 4_900, 100
+    with pytest.raises(PlanError, match="after 5,000 tokens spent by this run"):
+        price.require(config, "r", ahead)
+
+
 def test_hours_that_nobody_knows_are_refused(tmp_path: Path) -> None:
     config = settings(tmp_path, budget={"hours": 100})
     with pytest.raises(PlanError, match="plan.items_per_second"):

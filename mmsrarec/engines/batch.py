@@ -117,11 +117,14 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
         compute=ray.data.ActorPoolStrategy(size=engine.replicas),
         num_cpus=1,
         num_gpus=engine.num_gpus or None,
-        max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
+        ray_remote_args_fn=_restarts,
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from batch["file"].to_pylist()
+
+
+def _restarts() -> dict[str, int]:
+    return {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
 
 
 def _keep(stage: runs.Stage, answers: Answers, delivered: Delivery, files: Iterator[str], count: int) -> None:

@@ -1,6 +1,6 @@
 """Kill a night again and again, at random moments, and see whether its tables are those of an undisturbed one.
 
-    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE] [--longest-wait 40]
+    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE] [--longest-wait SECONDS]
 
 A small shop goes through `mmsrarec run` once undisturbed. Then nights of it are started, and at a random moment one of
 the processes that are there (the driver, the engine, another process of Ray, Spark's JVM: random kind, random process)
@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,11 +26,12 @@ import processes
 from nights import TOLERANCE, Differences, Reader, compared, leftovers
 
 from mmsrarec.demo.shop import write_shop
+from mmsrarec.storage import tables
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-c", "from mmsrarec.cli import main; main()"]
 MOST_FAILURES = 3  # of a command in a row without a kill
-HEAL_SECONDS = 300.0  # a command of which a process was killed ends by then, well or not; else it hangs
+HANGS = 4.0  # times an undisturbed night, after which a command hangs
 SETTINGS = {
     "run.date": "2026-03-01",
     "sasrec.epochs": 3,
@@ -73,20 +75,25 @@ class Night:
 class Chaos:
     """Counts what it does: kills by target and by stage, and what became of them."""
 
-    def __init__(self, folder: Path, seed: int, longest_wait: float):
+    def __init__(self, folder: Path, seed: int, longest_wait: float | None):
         self.folder, self.random, self.longest_wait = folder, random.Random(seed), longest_wait
+        self.seconds = 0.0  # of an undisturbed night
         self.targets, self.stages, self.outcomes = Counter(), Counter(), Counter()
         self.watches: list[threading.Thread] = []
         self.differences = Differences()
 
-    def undisturbed(self) -> Path:
-        """The lake of a night that nothing happened to."""
-        night = Night(self.folder / "shop", self.folder / "calm")
-        started = time.monotonic()
-        if night.start().wait() != 0:
-            raise SystemExit(f"the undisturbed night failed; see {night.log}")
-        print(f"undisturbed night: {time.monotonic() - started:.0f} s", flush=True)
-        return night.lake
+    def undisturbed(self, calm: Path | None) -> Path:
+        """The lake of a night that nothing happened to: `calm`, or a new one."""
+        if calm is None:
+            night = Night(self.folder / "shop", self.folder / "calm")
+            if night.start().wait() != 0:
+                raise SystemExit(f"the undisturbed night failed; see {night.log}")
+            calm = night.lake
+        ledger = tables.read(str(calm), "runs").to_pylist()
+        self.seconds = sum((row["finished_at"] - row["started_at"]).total_seconds() for row in ledger)
+        self.longest_wait = self.longest_wait or self.seconds / 3
+        print(f"undisturbed night: {self.seconds:.0f} s", flush=True)
+        return calm
 
     def night(self, calm: Path, kills: int) -> None:
         """One night with at most `kills` kills."""
@@ -95,8 +102,11 @@ class Chaos:
         with Reader(night.lake, calm) as reader:
             while status != 0:
                 command = night.start()
-                killed = self.targets.total() < most and self._kill(night, command)
-                status = self._end(night, command)
+                try:
+                    killed = self.targets.total() < most and self._kill(night, command)
+                    status = self._end(night, command)
+                finally:
+                    command.kill()
                 self.outcomes["resumes"] += status != 0
                 self.outcomes["healed"] += killed and status == 0
                 failures = 0 if killed else failures + 1
@@ -135,7 +145,7 @@ class Chaos:
     def _end(self, night: Night, command: subprocess.Popen) -> int:
         """The command's status; one that hangs is killed."""
         try:
-            return command.wait(HEAL_SECONDS)
+            return command.wait(HANGS * self.seconds)
         except subprocess.TimeoutExpired:
             self.outcomes["hung"] += 1
             print(f"hangs in {night.stage()}; see {night.log}", flush=True)
@@ -164,12 +174,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     parser.add_argument("--calm", type=Path, help="lake of an undisturbed night with the same settings")
-    parser.add_argument("--longest-wait", type=float, default=40.0, help="seconds from a command's start to the kill")
+    parser.add_argument("--longest-wait", type=float, help="seconds to a kill; default a third of an undisturbed night")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     write_shop(folder / "shop", seed=7, items=60, users=80)
     chaos = Chaos(folder, arguments.seed, arguments.longest_wait)
-    calm, started = arguments.calm or chaos.undisturbed(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    calm, started = chaos.undisturbed(arguments.calm), time.monotonic()
     while (left := arguments.kills - chaos.targets.total()) > 0:
         chaos.night(calm, left)
     return chaos.report(time.monotonic() - started)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-GONE_SECONDS = 20.0  # after which a process that should be gone counts as left behind
+GONE_SECONDS = 45.0  # after which a process that should be gone counts as left behind
 
 
 class Process(NamedTuple):

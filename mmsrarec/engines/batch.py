@@ -9,6 +9,7 @@ through Ray: answers stay in staging until they are committed (delivery.py), so 
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -117,13 +118,15 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
         compute=ray.data.ActorPoolStrategy(size=engine.replicas),
         num_cpus=1,
         num_gpus=engine.num_gpus or None,
-        ray_remote_args_fn=_restarts,
+        **_restarts(),
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from batch["file"].to_pylist()
 
 
 def _restarts() -> dict[str, int]:
+    """Ray takes these in no other way yet, and warns that it will."""
+    warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
     return {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
 
 
@@ -196,6 +199,8 @@ def _ray(config: Config) -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
+    # Ray without its head is lost, here: nobody need wait a minute for that to come back.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     variables, local = environment(config), not os.environ.get("RAY_ADDRESS")
     with Scratch("ray") if local else nullcontext() as scratch:
         own = _own_cluster(config, scratch, variables) if local else {}

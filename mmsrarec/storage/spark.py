@@ -74,6 +74,8 @@ def session(config: Config) -> SparkSession:
         builder = builder.config(key, value)
     try:
         spark = builder.getOrCreate()
+    except (Py4JNetworkError, ConnectionError):
+        raise  # it did start, and died
     except (PySparkException, Py4JError, OSError) as error:
         raise UserError(
             f"Spark does not start (a JDK 17 or later must be on PATH): {str(error).strip().splitlines()[0]}"

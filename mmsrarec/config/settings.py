@@ -174,9 +174,7 @@ class Plan(Section):
     """The price before the run; what is given here stands in the place of what earlier runs have shown."""
 
     sample: Positive = Field(100, description="items or users whose tokens are counted; the rest is scaled from them")
-    answer_tokens: Positive | None = Field(
-        None, description="tokens of a keyword answer while none is known; default half of summarize_items.max_tokens"
-    )
+    answer_tokens: Positive | None = Field(None, description="of a first keyword answer; default half of max_tokens")
     items_per_second: float | None = Field(None, gt=0, description="speed of summarize_items; default: the ledger's")
     pairs_per_second: float | None = Field(None, gt=0, description="speed of scoring; default: the ledger's")
     price_per_hour: float | None = Field(None, ge=0, description="of all machines that a run holds")
@@ -231,9 +229,7 @@ class Config(Section):
     """Everything a run needs to know."""
 
     inputs: Inputs
-    model: str = Field(
-        "bundled", description="folder or hub name of an MLLM that vLLM serves; bundled = the demo's own"
-    )
+    model: str = Field("bundled", description="folder or hub name of an MLLM that vLLM serves; bundled: the demo's")
     dataset: str = Field("shop", description="name of the data set in the evaluation table")
     lake: Lake = Lake()
     run: Run = Run()

@@ -28,13 +28,21 @@ def keywords(config: Config, template: Template, changed: Mapping[str, int], ans
         return known
     random = np.random.default_rng(config.run.seed)
     if known.num_rows:
-        drawn = known["keywords"].take(random.integers(known.num_rows, size=len(changed))).to_pylist()
+        numbers = random.integers(known.num_rows, size=(2, len(changed)))
+        drawn = [
+            _mixed(*pair) for pair in zip(*(known["keywords"].take(of).to_pylist() for of in numbers), strict=True)
+        ]
     else:
         pool = _answers(config, template, answer_tokens, random)
         picked = ((pool[number] for number in random.integers(POOL, size=count)) for count in changed.values())
         drawn = [list(dict.fromkeys(word for answer in answers for word in answer)) for answers in picked]
     stay = known.filter(pc.invert(pc.is_in(known["item_id"], pa.array(list(changed), pa.string()))))
     return pa.concat_tables([stay, pa.table([list(changed), drawn], schema=known.schema)])
+
+
+def _mixed(first: list[str], second: list[str]) -> list[str]:
+    """Half of each, so that the item shows neither's words, which a pair may have been asked about before."""
+    return list(dict.fromkeys(first[: len(first) // 2] + second[len(second) // 2 :]))
 
 
 def _answers(config: Config, template: Template, answer_tokens: float, random: np.random.Generator) -> list[list[str]]:
@@ -107,6 +115,6 @@ class Drawn:
         return [item for item in self._items.take(pa.array(codes)).to_pylist() if item not in barred][:count]
 
     def _words(self) -> str:
-        together, follows, content, others, popular = self._random.random(5)
+        together, follows, content, others, popular = self._random.random(5).tolist()
         votes, rank = int(self._random.integers(3)), int(self._random.integers(1, 150))
         return levels(Pieces(together / 5, follows / 8, votes, content, others, rank, popular))

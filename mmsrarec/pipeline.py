@@ -56,9 +56,10 @@ def run_stages(names: list[str], config: Config, run_id: str) -> None:
     """Some stages in order, as one run that holds the lake from the first to the last."""
     with lock.held(config, run_id):
         for name in names:
-            started = time.monotonic()
-            log.say(f"{name}: started", "stage_started", stage=name)
-            run_stage(name, config, run_id)
-            seconds = time.monotonic() - started
-            log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", stage=name, seconds=round(seconds, 1))
-            metrics.write(config)
+            with log.context(stage=name):
+                started = time.monotonic()
+                log.say(f"{name}: started", "stage_started")
+                run_stage(name, config, run_id)
+                seconds = time.monotonic() - started
+                log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", seconds=round(seconds, 1))
+                metrics.write(config)

@@ -37,13 +37,11 @@ def context(**values: str) -> Iterator[None]:
 
 
 def use(form: Format) -> None:
-    """Choose the form of all lines from now on; as JSON also the warnings of libraries."""
+    """Choose the form of all lines from now on, those of libraries that have no handler of their own included."""
     machine = form == "json"
-    _handler.setFormatter(_JsonLines() if machine else logging.Formatter("%(message)s"))
-    root = logging.getLogger()
-    root.removeHandler(_handler)
-    if machine:
-        root.addHandler(_handler)
+    formatter = _JsonLines() if machine else logging.Formatter("%(message)s")
+    for handler in (_handler, logging.lastResort):
+        handler.setFormatter(formatter)
     logging.captureWarnings(machine)
 
 
@@ -79,7 +77,8 @@ class _Stderr(logging.StreamHandler):
 
 
 _handler = _Stderr()
-_logger.addHandler(_handler)
+for _writer in (_logger, logging.getLogger("py.warnings")):
+    _writer.addHandler(_handler)
 _logger.setLevel(logging.INFO)
 _logger.propagate = False
 use("people")

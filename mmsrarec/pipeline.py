@@ -57,18 +57,24 @@ def run_stage(name: str, config: Config, run_id: str) -> None:
 
 def run_stages(run: Run) -> None:
     """What is left of a run, in order; it holds the lake from the first stage to the last."""
-    config = run.config
-    with lock.held(config, run.run_id):
+    with lock.held(run.config, run.run_id):
         left = run.begin()
         for name in run.names[: len(run.names) - len(left)]:
-            log.say(f"{name}: completed before this run was stopped", "stage_completed_before", stage=name)
+            log.say(f"{name}: completed before this run was stopped", "stage_completed_before")
         for number, name in enumerate(left):
-            if config.budget.limited:
-                importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left[number:])
-            started = time.monotonic()
-            log.say(f"{name}: started", "stage_started", stage=name)
-            run_stage(name, config, run.run_id)
-            seconds = time.monotonic() - started
-            log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", stage=name, seconds=round(seconds, 1))
-            metrics.write(config)
+            with log.context(stage=name):
+                _run_stage_of(run, left[number:])
         run.finish()
+
+
+def _run_stage_of(run: Run, left: list[str]) -> None:
+    """The first of the stages that are left."""
+    name, config = left[0], run.config
+    if config.budget.limited:
+        importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left)
+    started = time.monotonic()
+    log.say(f"{name}: started", "stage_started")
+    run_stage(name, config, run.run_id)
+    seconds = time.monotonic() - started
+    log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", seconds=round(seconds, 1))
+    metrics.write(config)

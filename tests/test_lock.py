@@ -172,7 +172,7 @@ def test_the_command_is_refused_with_its_own_exit_status_and_json_lines(tmp_path
     )
     command = [sys.executable, "-c", "from mmsrarec.cli import main; main()", "run", str(tmp_path / "c.yaml")]
     with lock.held(config, "mine"):
-        done = subprocess.run([*command, "--log-format", "json"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*command, "--log-format", "json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert done.returncode == LockError.exit_status == lines[-1]["fields"]["exit_status"]
     assert [line["event"] for line in lines] == ["run_started", "error"] and "run mine" in lines[-1]["message"]

@@ -60,14 +60,15 @@ def run_stages(run: Run) -> None:
     with lock.held(run.config, run.run_id):
         left = run.begin()
         for name in run.names[: len(run.names) - len(left)]:
-            log.say(f"{name}: completed before this run was stopped", "stage_completed_before")
+            with log.context(stage=name):
+                log.say(f"{name}: completed before this run was stopped", "stage_completed_before")
         for number, name in enumerate(left):
             with log.context(stage=name):
-                _run_stage_of(run, left[number:])
+                _run_first(run, left[number:])
         run.finish()
 
 
-def _run_stage_of(run: Run, left: list[str]) -> None:
+def _run_first(run: Run, left: list[str]) -> None:
     """The first of the stages that are left."""
     name, config = left[0], run.config
     if config.budget.limited:

@@ -7,7 +7,7 @@ pictures and repeated words, which teach looking back. After that a step takes t
 pictures, keywords of texts, and yes/no about the candidates of users, with the answers of teacher.py. The candidates
 of a user are packed behind one shared prefix: each sees the user and itself, at the positions it has in the engine.
 Nothing outside this package is read but the word list of wordfreq. `--resume` goes on from the last saved state. Needs
-the extra `pretrain`; about an hour and a quarter on 2 cores.
+the extra `pretrain`; about 40 minutes on 2 cores.
 """
 
 import argparse

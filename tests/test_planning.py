@@ -24,7 +24,6 @@ from mmsrarec.training.sasrec_trainer import train_sasrec
 
 ITEMS, USERS, CANDIDATES, TESTED = 40, 24, 5, 6
 NIGHT = datetime(2026, 3, 1, tzinfo=UTC)
-LATER = 24 * 365 * 10  # hours: than any test runs
 COLORS = "red blue green black white orange violet brown".split()
 
 
@@ -54,7 +53,7 @@ def write(config: Config, name: str, rows: list[dict]) -> None:
     tables.replace(config.lake.root, name, tables.from_rows(name, rows))
 
 
-def ledger(config: Config, stage: str, hour: int) -> None:
+def ledger(config: Config, stage: str, hour: float) -> None:
     at = NIGHT + timedelta(hours=hour)
     row = {"run_id": f"r{hour}", "stage": stage, "status": "completed", "started_at": at, "finished_at": at}
     tables.append(config.lake.root, "runs", tables.from_rows("runs", [row | {"versions": "{}", "notes": "{}"}]))
@@ -181,7 +180,7 @@ def test_who_is_carried_over_is_planned_as_it_was(config: Config) -> None:
     answer(config, pair_groups(config))
     longer = history(7) | {"item_ids": [*history(7)["item_ids"], "i35"]}
     write(config, "histories", [longer if n == 7 else history(n) for n in range(USERS)])
-    ledger(config, "build_cf", LATER)
+    ledger(config, "build_cf", (datetime.now(UTC) - NIGHT) / timedelta(hours=1))
     found = planned(config)["recommend"]
     assert "1 of 1 users" in found.basis and f"{USERS - 1} users are carried over" in found.basis
     every_night = config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"refresh_days": 0})})

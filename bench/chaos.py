@@ -1,13 +1,14 @@
 """Kill a night again and again, at random moments, and see whether its tables are those of an undisturbed one.
 
-    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE] [--longest-wait SECONDS]
+    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE]
 
 A small shop goes through `mmsrarec run` once undisturbed. Then nights of it are started, and at a random moment one of
 the processes that are there (the driver, the engine, another process of Ray, Spark's JVM: random kind, random process)
-gets kill -9. The same command is started again at once, and may be killed again, until the night is complete; then
-every table is compared with the undisturbed night's, and a new night begins in an empty lake. All the while a reader
-looks for lists and answers that are not whole. Ends with status 1 if a row was lost, doubled or different, half a night
-was seen, or a command hung.
+gets kill -9. The moment: one of the stages that are left, each as likely, so that the short ones are not spared, and
+any time within it. The same command is started again at once, and may be killed again, until the night is complete;
+then every table is compared with the undisturbed night's, and a new night begins in an empty lake. All the while a
+reader looks for lists and answers that are not whole. Ends with status 1 if a row was lost, doubled or different, half
+a night was seen, or a command hung.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import processes
 from nights import TOLERANCE, Differences, Reader, compared, leftovers
 
 from mmsrarec.demo.shop import write_shop
+from mmsrarec.pipeline import STAGES
 from mmsrarec.storage import tables
 
 ROOT = Path(__file__).parent.parent
@@ -63,21 +65,38 @@ class Night:
         self.log.unlink(missing_ok=True)
 
     def start(self) -> subprocess.Popen:
+        self._before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "a") as log:
             return subprocess.Popen(self.command, cwd=self.lake.parent, stdout=log, stderr=log, start_new_session=True)
 
     def stage(self) -> str:
         """The stage that the log says has started last."""
-        found = [line.split(":")[0] for line in self.log.read_text().splitlines() if line.endswith(": started")]
+        found = [line.split(":")[0] for line in self._lines() if line.endswith(": started")]
         return found[-1] if found else "start"
+
+    def left(self) -> list[str]:
+        """The stages that no command has completed yet."""
+        completed = {line.split(":")[0] for line in self._lines() if ": completed in " in line}
+        return [name for name in STAGES if name not in completed]
+
+    def reaches(self, stage: str, command: subprocess.Popen) -> bool:
+        """Wait until the command has started that stage; False where it ends before."""
+        while f"\n{stage}: started" not in self.log.read_bytes()[self._before :].decode(errors="replace"):
+            if command.poll() is not None:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
 
 
 class Chaos:
     """Counts what it does: kills by target and by stage, and what became of them."""
 
-    def __init__(self, folder: Path, seed: int, longest_wait: float | None):
-        self.folder, self.random, self.longest_wait = folder, random.Random(seed), longest_wait
-        self.seconds = 0.0  # of an undisturbed night
+    def __init__(self, folder: Path, seed: int):
+        self.folder, self.random = folder, random.Random(seed)
+        self.seconds: dict[str, float] = {}  # of an undisturbed night, by stage
         self.targets, self.stages, self.outcomes = Counter(), Counter(), Counter()
         self.watches: list[threading.Thread] = []
         self.differences = Differences()
@@ -90,10 +109,14 @@ class Chaos:
                 raise SystemExit(f"the undisturbed night failed; see {night.log}")
             calm = night.lake
         ledger = tables.read(str(calm), "runs").to_pylist()
-        self.seconds = sum((row["finished_at"] - row["started_at"]).total_seconds() for row in ledger)
-        self.longest_wait = self.longest_wait or self.seconds / 3
-        print(f"undisturbed night: {self.seconds:.0f} s", flush=True)
+        self.seconds = {row["stage"]: (row["finished_at"] - row["started_at"]).total_seconds() for row in ledger}
+        print(f"undisturbed night: {self.whole:.0f} s", flush=True)
         return calm
+
+    @property
+    def whole(self) -> float:
+        """Seconds of an undisturbed night."""
+        return sum(self.seconds.values())
 
     def night(self, calm: Path, kills: int) -> None:
         """One night with at most `kills` kills."""
@@ -122,8 +145,11 @@ class Chaos:
 
     def _kill(self, night: Night, command: subprocess.Popen) -> bool:
         """Kill one process of the command, unless it ends before; whether."""
+        stage = self.random.choice(night.left())
+        if not night.reaches(stage, command):
+            return False
         try:
-            command.wait(self.random.uniform(0.3, self.longest_wait))
+            command.wait(self.random.uniform(0, self.seconds[stage]))
             return False
         except subprocess.TimeoutExpired:
             there = processes.by_kind(command.pid)
@@ -145,7 +171,7 @@ class Chaos:
     def _end(self, night: Night, command: subprocess.Popen) -> int:
         """The command's status; one that hangs is killed."""
         try:
-            return command.wait(HANGS * self.seconds)
+            return command.wait(HANGS * self.whole)
         except subprocess.TimeoutExpired:
             self.outcomes["hung"] += 1
             print(f"hangs in {night.stage()}; see {night.log}", flush=True)
@@ -174,11 +200,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     parser.add_argument("--calm", type=Path, help="lake of an undisturbed night with the same settings")
-    parser.add_argument("--longest-wait", type=float, help="seconds to a kill; default a third of an undisturbed night")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     write_shop(folder / "shop", seed=7, items=60, users=80)
-    chaos = Chaos(folder, arguments.seed, arguments.longest_wait)
+    chaos = Chaos(folder, arguments.seed)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     calm, started = chaos.undisturbed(arguments.calm), time.monotonic()
     while (left := arguments.kills - chaos.targets.total()) > 0:

@@ -4,11 +4,11 @@
 
 A small shop goes through `mmsrarec run` once undisturbed. Then nights of it are started, and at a random moment one of
 the processes that are there (the driver, the engine, another process of Ray, Spark's JVM: random kind, random process)
-gets kill -9. The moment: one of the stages that are left, each as likely, so that the short ones are not spared, and
-any time within it. The same command is started again at once, and may be killed again, until the night is complete;
-then every table is compared with the undisturbed night's, and a new night begins in an empty lake. All the while a
-reader looks for lists and answers that are not whole. Ends with status 1 if a row was lost, doubled or different, half
-a night was seen, or a command hung.
+gets kill -9. The moment: every stage, short or long, is killed with the same probability, at any time within it. The
+same command is started again at once, and may be killed again, until the night is complete; then every table is
+compared with the undisturbed night's, and a new night begins in an empty lake. All the while a reader looks for lists
+and answers that are not whole. Ends with status 1 if a row was lost, doubled or different, half a night was seen, or a
+command hung.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from mmsrarec.storage import tables
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-c", "from mmsrarec.cli import main; main()"]
 MOST_FAILURES = 3  # of a command in a row without a kill
+KILL_PROBABILITY = 0.6  # of a stage, every time that it is started
 HANGS = 4.0  # times an undisturbed night, after which a command hangs
 SETTINGS = {
     "run.date": "2026-03-01",
@@ -145,8 +146,8 @@ class Chaos:
 
     def _kill(self, night: Night, command: subprocess.Popen) -> bool:
         """Kill one process of the command, unless it ends before; whether."""
-        stage = self.random.choice(night.left())
-        if not night.reaches(stage, command):
+        stage = next((name for name in night.left() if self.random.random() < KILL_PROBABILITY), None)
+        if stage is None or not night.reaches(stage, command):
             return False
         try:
             command.wait(self.random.uniform(0, self.seconds[stage]))

@@ -105,13 +105,16 @@ def plan(
     config: ConfigPath,
     settings: Settings = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Read the inputs anew, not the lake's catalog.")] = False,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="Ask the engine about plan.sample items first: how long are its answers?")
+    ] = False,
 ) -> None:
-    """What a run would ask its engines: items, pairs, tokens, hours and money per stage; starts none."""
+    """What a run would ask its engines: items, pairs, tokens, hours, money per stage; starts none without --pilot."""
 
     def work() -> None:
         from mmsrarec.planning.report import show
 
-        show(load(config, settings or []), fresh)
+        show(load(config, settings or []), fresh, pilot)
 
     sys.exit(_guarded(work))
 

@@ -1,6 +1,7 @@
 """The whole job on a small shop with the real engines: once, then again with nothing changed."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -149,6 +150,20 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
     plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout
+
+
+def test_a_plan_with_a_pilot_is_within_a_tenth_of_what_the_night_took(
+    first: subprocess.CompletedProcess, config: Config, settings: list[str], tmp_path: Path
+) -> None:
+    nothing_known = ["--set", f"lake.root={tmp_path / 'lake'}", "--set", "plan.answer_tokens=null"]
+    limit = ["--set", "budget.tokens=1"]
+    plan = command("plan", "conf/local.yaml", *settings, *nothing_known, *limit, "--pilot")
+    assert plan.returncode == 0 and not (tmp_path / "lake").exists(), plan.stderr[-3000:]
+    told = int(re.search(r"the plan is ([\d,]+) tokens", " ".join(plan.stdout.split()))[1].replace(",", ""))
+    ledger = tables.read(config.lake.root, "runs").to_pylist()
+    first_run = min(row["run_id"] for row in ledger)
+    took = sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger if row["run_id"] == first_run)
+    assert abs(told / took - 1) < 0.1
 
 
 def test_messages_not_traces(settings: list[str], tmp_path: Path) -> None:

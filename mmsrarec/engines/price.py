@@ -35,10 +35,10 @@ class Planned:
 
 
 class Past:
-    """What earlier runs on this lake have shown about the configured model."""
+    """What earlier runs on this lake, and a pilot's rows of the ledger, have shown about the configured model."""
 
-    def __init__(self, config: Config, template: Template):
-        self._config, self._model = config, template.identity
+    def __init__(self, config: Config, template: Template, pilot: Iterable[dict] = ()):
+        self._config, self._model, self._pilot = config, template.identity, pilot
 
     @cached_property
     def answer_tokens(self) -> float:
@@ -72,7 +72,7 @@ class Past:
     def _runs(self) -> dict[str, list[dict]]:
         """Per stage its completed runs with this model that asked an engine."""
         found: dict[str, list[dict]] = {}
-        for row in tables.read(self._config.lake.root, "runs", COLUMNS).to_pylist():
+        for row in [*tables.read(self._config.lake.root, "runs", COLUMNS).to_pylist(), *self._pilot]:
             versions, notes = json.loads(row["versions"] or "{}"), json.loads(row["notes"] or "{}")
             answered = notes.get("engine_requests", 0) - notes.get("engine_errors", 0)
             if row["status"] == "completed" and versions.get("model", self._model) == self._model and answered > 0:

@@ -4,11 +4,11 @@
 
 A small shop goes through `mmsrarec run` once undisturbed. Then nights of it are started, and at a random moment one of
 the processes that are there (the driver, the engine, another process of Ray, Spark's JVM: random kind, random process)
-gets kill -9. The moment: every stage, short or long, is killed with the same probability, at any time within it. The
-same command is started again at once, and may be killed again, until the night is complete; then every table is
-compared with the undisturbed night's, and a new night begins in an empty lake. All the while a reader looks for lists
-and answers that are not whole. Ends with status 1 if a row was lost, doubled or different, half a night was seen, or a
-command hung.
+gets kill -9. The moment: every stage, short or long, is killed with the same probability, at any time within it. A
+command that survives that may meet another kill, one that does not is started again at once, until the night is
+complete; then every table is compared with the undisturbed night's, and a new night begins in an empty lake. All the
+while a reader looks for lists and answers that are not whole. Ends with status 1 if a row was lost, doubled or
+different, half a night was seen, or a command hung.
 """
 
 import argparse
@@ -125,14 +125,15 @@ class Chaos:
         most, failures, status = self.targets.total() + kills, 0, None
         with Reader(night.lake, calm) as reader:
             while status != 0:
-                command = night.start()
+                command, killed = night.start(), 0
                 try:
-                    killed = self.targets.total() < most and self._kill(night, command)
+                    while self.targets.total() < most and self._kill(night, command):
+                        killed += 1
                     status = self._end(night, command)
                 finally:
                     command.kill()
                 self.outcomes["resumes"] += status != 0
-                self.outcomes["healed"] += killed and status == 0
+                self.outcomes["healed"] += killed if status == 0 else max(killed - 1, 0)
                 failures = 0 if killed else failures + 1
                 if status != 0 and failures > MOST_FAILURES:
                     raise SystemExit(f"fails by itself in {night.stage()}; see {night.log}")

@@ -62,13 +62,13 @@ class Spark(Section):
 class BuildCf(Section):
     """Histories and co-occurrence."""
 
-    repeats: Literal["first", "all"] = Field("first", description="of a user's repeated takes of an item keep which")
+    repeats: Literal["first", "all"] = Field("first", description="which of a user's repeated takes of an item count")
     window: Positive = Field(5, description="co-occurrence counts pairs at most this many positions apart")
     decay: Fraction = Field(0.8, description="weight of a pair at distance d is decay^(d-1)")
     top_n: Positive = Field(50, description="neighbors kept per item")
     max_history: Positive = Field(200, description="per user only the latest this many interactions make pairs")
-    validation_fraction: Fraction = Field(0.1, description="users whose last item validates")
-    test_fraction: Fraction = Field(0.1, description="users whose last item is held out for evaluate")
+    validation_fraction: Fraction = Field(0.1, description="share of the users whose last item validates")
+    test_fraction: Fraction = Field(0.1, description="share of the users whose last item is held out for evaluate")
 
     @model_validator(mode="after")
     def _some_users_train(self) -> "BuildCf":
@@ -114,7 +114,9 @@ class Engine(Section):
     dtype: str = Field("auto", description="number format of the weights; auto: the model's own")
     max_model_len: Positive = Field(1024, description="tokens that prompt and answer may have together")
     max_num_seqs: Positive = Field(128, description="requests that an engine works on at a time")
-    block_size: Positive | None = Field(None, description="KV-cache block; prefixes are shared in whole blocks")
+    block_size: Positive | None = Field(
+        None, description="tokens of a KV-cache block; prefixes are shared in whole blocks"
+    )
     kv_cache_gb: float = Field(1.0, gt=0, description="CPU only: GiB of KV cache")
     gpu_memory_utilization: Fraction = Field(0.9, description="GPU only: share of its memory for model and KV cache")
     tensor_parallel_size: Positive = Field(1, description="GPUs that one engine is spread over")
@@ -149,7 +151,7 @@ class Retrieve(Section):
     from_cooccurrence: Count = Field(10, description="candidates from items taken near the history's")
     from_content: Count = Field(10, description="candidates whose keywords are near the history's")
     from_similar_content: Count = Field(10, description="candidates whose keywords are near what similar users took")
-    from_new: Count = Field(2, description="of these, items that nobody has taken yet")
+    from_new: Count = Field(2, description="candidates that nobody has taken yet, those near in content")
     candidates: Positive = Field(30, description="candidates per user; popular items fill up")
 
 
@@ -176,10 +178,12 @@ class Plan(Section):
     """The price before the run; what is given here stands in the place of what earlier runs have shown."""
 
     sample: Positive = Field(100, description="items or users whose tokens are counted; the rest is scaled from them")
-    answer_tokens: Positive | None = Field(None, description="of a first keyword answer; default half of max_tokens")
+    answer_tokens: Positive | None = Field(
+        None, description="tokens of a first keyword answer; default half of max_tokens"
+    )
     items_per_second: float | None = Field(None, gt=0, description="speed of summarize_items; default: the ledger's")
     pairs_per_second: float | None = Field(None, gt=0, description="speed of scoring; default: the ledger's")
-    price_per_hour: float | None = Field(None, ge=0, description="of all machines that a run holds")
+    price_per_hour: float | None = Field(None, ge=0, description="money per hour for all machines that a run holds")
     currency: str = Field("EUR", description="name of the money")
 
 
@@ -201,7 +205,7 @@ class Publish(Section):
     users_covered: Fraction = Field(0.99, description="least share of the users that have a list")
     lists_full: Fraction = Field(0.95, description="least share of the lists that have recommend.top_k items")
     mean_shift: Fraction = Field(0.1, description="the mean score moves at most this much")
-    quantile_shift: Fraction = Field(0.2, description="so much do their 10%, 50% and 90% quantiles at most")
+    quantile_shift: Fraction = Field(0.2, description="the scores' 10%, 50% and 90% quantiles move at most this much")
     overlap_min: Fraction = Field(0.1, description="least share of the items that were on the user's list before")
     overlap_max: Fraction = Field(1.0, description="most of that share; below 1 it tells a night that stands still")
     keep_staged: Positive = Field(14, description="latest nights kept in staged_recommendations")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 Format = Literal["people", "json"]
 _logger = logging.getLogger("mmsrarec")
@@ -72,7 +72,7 @@ class _Stderr(logging.StreamHandler):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):  # noqa: ANN201
+    def stream(self) -> Any:
         return sys.stderr
 
 

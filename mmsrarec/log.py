@@ -41,7 +41,8 @@ def use(form: Format) -> None:
     machine = form == "json"
     formatter = _JsonLines() if machine else logging.Formatter("%(message)s")
     for handler in (_handler, logging.lastResort):
-        handler.setFormatter(formatter)
+        if handler is not None:
+            handler.setFormatter(formatter)
     logging.captureWarnings(machine)
 
 
@@ -51,7 +52,7 @@ def is_json() -> bool:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "run_id": _context.get("run_id"),

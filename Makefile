@@ -3,7 +3,7 @@ PYTHON ?= python3
 ENGINE ?= cpu
 READY := .venv/.ready-$(ENGINE)
 
-.PHONY: demo test test-all lint setup clean
+.PHONY: demo test test-all lint docs setup clean
 
 demo: $(READY)
 	.venv/bin/mmsrarec run conf/local.yaml
@@ -19,6 +19,10 @@ test-all: $(READY)
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+docs: $(READY)
+	.venv/bin/python -m mmsrarec.documentation
 
 setup: $(READY)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import wraps
 from logging import ERROR
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -34,7 +34,7 @@ LOG_FORMAT = typer.Option("--log-format", help="Lines for people, or JSON lines 
 class Commands(typer.Typer):
     """Gives every command the option --log-format."""
 
-    def command(self, *arguments, **options) -> Callable:  # noqa: ANN002, ANN003
+    def command(self, *arguments: Any, **options: Any) -> Callable:
         register = super().command(*arguments, **options)
 
         def add(function: Callable) -> Callable:
@@ -46,9 +46,10 @@ class Commands(typer.Typer):
             signature = inspect.signature(function)
             form = Annotated[log.Format, LOG_FORMAT]
             option = inspect.Parameter("log_format", inspect.Parameter.KEYWORD_ONLY, default="people", annotation=form)
-            logged.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
-            logged.__annotations__ = {**function.__annotations__, "log_format": form}
-            register(logged)
+            shown: Any = logged
+            shown.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
+            shown.__annotations__ = {**function.__annotations__, "log_format": form}
+            register(shown)
             return function
 
         return add
@@ -174,7 +175,7 @@ def job(name: str) -> None:
     parser = argparse.ArgumentParser(description=STAGES[name].summary)
     parser.add_argument("--config", required=True, help="YAML file, e.g. conf/local.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override a setting")
-    parser.add_argument("--log-format", choices=log.Format.__args__, default="people", help="form of the log lines")
+    parser.add_argument("--log-format", choices=get_args(log.Format), default="people", help="form of the log lines")
     arguments = parser.parse_args()
     log.use(arguments.log_format)
     sys.exit(_run(lambda: load(arguments.config, arguments.set), [name]))

@@ -9,9 +9,13 @@ DONE, UNEXPECTED, INTERRUPTED = 0, 1, 130
 
 
 class UserError(Exception):
-    """Base of every error whose message is meant for the person who runs the job."""
+    """Base of every error whose message is meant for the person who runs the job.
+
+    `retry`: the same command may well succeed later, and goes on from what is done, without anybody doing anything.
+    """
 
     exit_status = 2
+    retry = False
 
 
 class ConfigError(UserError, ValueError):
@@ -32,6 +36,7 @@ class LockError(UserError):
     """Another run holds the lake, or took it over while this one was not there."""
 
     exit_status = 4
+    retry = True
 
 
 class GateError(UserError):
@@ -50,6 +55,7 @@ class ModelError(UserError, ValueError):
     """The model, or the engine that should serve it, cannot be used."""
 
     exit_status = 7
+    retry = True
 
 
 class UnfinishedError(UserError):
@@ -68,6 +74,7 @@ class ProcessDiedError(UserError):
     """A process that this one needs was killed. What is finished is kept."""
 
     exit_status = 10
+    retry = True
 
 
 FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")

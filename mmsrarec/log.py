@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 Format = Literal["people", "json"]
 _logger = logging.getLogger("mmsrarec")
@@ -41,7 +41,8 @@ def use(form: Format) -> None:
     machine = form == "json"
     formatter = _JsonLines() if machine else logging.Formatter("%(message)s")
     for handler in (_handler, logging.lastResort):
-        handler.setFormatter(formatter)
+        if handler is not None:
+            handler.setFormatter(formatter)
     logging.captureWarnings(machine)
 
 
@@ -51,7 +52,7 @@ def is_json() -> bool:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "run_id": _context.get("run_id"),
@@ -72,7 +73,7 @@ class _Stderr(logging.StreamHandler):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):  # noqa: ANN201
+    def stream(self) -> Any:
         return sys.stderr
 
 

@@ -6,6 +6,7 @@ with Progress("recommend", total=610, unit="users") as progress:
 
 import sys
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,7 +24,7 @@ class Progress:
         self.stage, self.total, self.unit = stage, total, unit
         self.done = 0
         self._started = self._printed = time.monotonic()
-        self._bar = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not log.is_json():
@@ -60,7 +61,8 @@ class Progress:
     def _line(self, note: str) -> None:
         self._printed = time.monotonic()
         rate, total, left = self._rate(), "", ""
-        counts = {"done": self.done, "total": self.total, "unit": self.unit, "per_second": round(rate, 2), "note": note}
+        counts: dict[str, Any] = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
+        counts["per_second"] = round(rate, 2)
         if self.total is not None:
             total = f"/{self.total:,}"
             if 0 < self.done < self.total:

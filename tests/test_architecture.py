@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "reports": BASE | {"storage"},
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
+    "library": SERVICES | {"reports", "pipeline", "planning"},
+    "documentation": BASE | {"cli"},
     "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning"},
 }
 # Heavy library: the only places that import it.

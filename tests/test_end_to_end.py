@@ -3,11 +3,14 @@
 import json
 import re
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import ROOT, Shop, command
 from deltalake import DeltaTable
 
@@ -135,12 +138,27 @@ def test_explain_tells_the_story(first: subprocess.CompletedProcess, config: Con
     assert unknown.returncode == 2 and "nobody" in unknown.stderr and "Traceback" not in unknown.stderr
 
 
+def in_a_notebook(config: Config, folder: Path) -> subprocess.CompletedProcess:
+    """What the README shows for one, within a running event loop as cells are; the last expression is printed."""
+    code = re.search(
+        r"^```python\n(from mmsrarec.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )[1]
+    *lines, last = code.rstrip().splitlines()
+    cell = textwrap.indent("\n".join([*lines, f"print(({last}).to_json(orient='records'))"]), "    ")
+    (folder / "conf").mkdir()
+    (folder / "conf" / "local.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    program = f"import asyncio\n\nasync def cell():\n{cell}\n\nasyncio.run(cell())\n"
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=900)
+
+
 def test_a_second_run_asks_no_engine_and_changes_nothing(
-    first: subprocess.CompletedProcess, config: Config, settings: list[str]
+    first: subprocess.CompletedProcess, config: Config, settings: list[str], tmp_path: Path
 ) -> None:
     before = {name: rows(config, name) for name in WRITTEN if name not in ("runs", "evaluation", "locks")}
-    again = command("run", "conf/local.yaml", *settings)
+    again = in_a_notebook(config, tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
+    shown = json.loads(again.stdout.splitlines()[-1])
+    assert [row["rank"] for row in shown] == list(range(1, 11)) and all(row["title"] for row in shown)
     for name, known in before.items():
         assert rows(config, name) == known, name
     ledger = tables.read(config.lake.root, "runs").to_pylist()

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +95,9 @@ class UserIndex:
     def __init__(self, config: Config):
         self.alias, self._root = config.index.collection, config.lake.root
         self._probe, self._min_recall = config.index.probe, config.index.min_recall
-        self._client = self._server = self._database = None
+        self._client: Any = None
+        self._server: Any = None
+        self._database: Any = None
         self._rows = 0
         uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
         local = "://" not in uri
@@ -170,7 +172,7 @@ class UserIndex:
     def search(self, vectors: np.ndarray, k: int) -> list[list[Neighbor]]:
         """The k nearest positions of training users of each row of vectors [n, dim], nearest first, ties by user_id
         and item. A user may come more than once."""
-        if not len(vectors) or k < 1 or self._rows == 0:
+        if not len(vectors) or k < 1 or self._rows == 0 or self.version is None:
             return [[] for _ in vectors]
         hits = self._hits(self.version, vectors, k, self._rows)
         return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, *near[::2])) for row in hits]

@@ -97,7 +97,8 @@ class Retriever:
         checkpoint = sasrec.load(sasrec.folder(config))
         self._config, self._settings = config, config.retrieve
         self._model, self._vocabulary = checkpoint.model, checkpoint.vocabulary
-        self.model_hash, self.index_version = checkpoint.model_hash, None
+        self.model_hash = checkpoint.model_hash
+        self.index_version: str | None = None
         self.vocabulary: list[str] = checkpoint.vocabulary.to_pylist()
         self._item_vectors = checkpoint.model.item_vectors.detach().numpy()
         self._items = catalog["item_id"].combine_chunks()

@@ -84,7 +84,7 @@ def _explain(origin: str, problem: Any) -> str:
 
 
 def _section(location: list[str]) -> type[Section]:
-    section: type[Section] = Config
+    section: Any = Config
     for name in location:
         section = section.model_fields[name].annotation
     return section

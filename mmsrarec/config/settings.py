@@ -53,22 +53,22 @@ class Run(Section):
 class Spark(Section):
     """The Spark session, where no spark-submit has made one."""
 
-    master: str = "local[*]"
-    driver_memory: str = "2g"
-    shuffle_partitions: Positive = 8
+    master: str = Field("local[*]", description="where Spark runs: local[N], or the address of a cluster")
+    driver_memory: str = Field("2g", description="memory of the driver's Java process, such as 2g")
+    shuffle_partitions: Positive = Field(8, description="partitions of a shuffle; more for more rows or machines")
     conf: dict[str, str] = Field({}, description="further Spark settings")
 
 
 class BuildCf(Section):
     """Histories and co-occurrence."""
 
-    repeats: Literal["first", "all"] = Field("first", description="of a user's repeated takes of an item keep which")
+    repeats: Literal["first", "all"] = Field("first", description="which of a user's repeated takes of an item count")
     window: Positive = Field(5, description="co-occurrence counts pairs at most this many positions apart")
     decay: Fraction = Field(0.8, description="weight of a pair at distance d is decay^(d-1)")
     top_n: Positive = Field(50, description="neighbors kept per item")
     max_history: Positive = Field(200, description="per user only the latest this many interactions make pairs")
-    validation_fraction: Fraction = Field(0.1, description="users whose last item validates")
-    test_fraction: Fraction = Field(0.1, description="users whose last item is held out for evaluate")
+    validation_fraction: Fraction = Field(0.1, description="share of the users whose last item validates")
+    test_fraction: Fraction = Field(0.1, description="share of the users whose last item is held out for evaluate")
 
     @model_validator(mode="after")
     def _some_users_train(self) -> "BuildCf":
@@ -80,16 +80,18 @@ class BuildCf(Section):
 class Sasrec(Section):
     """SASRec (Kang and McAuley 2018) with full-catalog cross-entropy."""
 
-    dim: Positive = 64
-    layers: Positive = 2
-    heads: Positive = 2
-    max_length: Positive = 50
-    dropout: Fraction = 0.2
-    learning_rate: float = Field(1e-3, gt=0)
-    batch_size: Positive = 128
-    epochs: Positive = 40
+    dim: Positive = Field(64, description="width of the embeddings")
+    layers: Positive = Field(2, description="transformer layers")
+    heads: Positive = Field(2, description="attention heads per layer; they divide dim")
+    max_length: Positive = Field(50, description="latest items of a history that it reads")
+    dropout: Fraction = Field(0.2, description="share of activations dropped in training")
+    learning_rate: float = Field(1e-3, gt=0, description="step size of Adam")
+    batch_size: Positive = Field(128, description="users per training step")
+    epochs: Positive = Field(40, description="passes over the training users at most")
     patience: Positive = Field(8, description="epochs without a better validation NDCG@10 before training stops")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where it trains; auto: on a GPU if there is one"
+    )
     refresh_days: Count = Field(
         7, description="days a checkpoint serves before new interactions train another; 0: every run with new ones"
     )
@@ -100,7 +102,7 @@ class Index(Section):
 
     uri: str | None = Field(None, description="a Milvus server; default a Milvus Lite folder in the lake")
     token_env: str | None = Field(None, description="environment variable that holds the server's token")
-    collection: str = "training_users"
+    collection: str = Field("training_users", description="alias that is swapped to each new collection")
     positions: Positive = Field(5, description="latest positions of a training user that go in")
     probe: Fraction = Field(1 / 16, description="share of a large collection that a search looks through")
     min_recall: Fraction = Field(0.9, description="least recall against exact search before the alias is swapped")
@@ -109,17 +111,19 @@ class Index(Section):
 class Engine(Section):
     """vLLM, one engine per Ray actor."""
 
-    dtype: str = "auto"
-    max_model_len: Positive = 1024
-    max_num_seqs: Positive = 128
-    block_size: Positive | None = Field(None, description="KV-cache block; prefixes are shared in whole blocks")
+    dtype: str = Field("auto", description="number format of the weights; auto: the model's own")
+    max_model_len: Positive = Field(1024, description="tokens that prompt and answer may have together")
+    max_num_seqs: Positive = Field(128, description="requests that an engine works on at a time")
+    block_size: Positive | None = Field(
+        None, description="tokens of a KV-cache block; prefixes are shared in whole blocks"
+    )
     kv_cache_gb: float = Field(1.0, gt=0, description="CPU only: GiB of KV cache")
-    gpu_memory_utilization: Fraction = 0.9
-    tensor_parallel_size: Positive = 1
+    gpu_memory_utilization: Fraction = Field(0.9, description="GPU only: share of its memory for model and KV cache")
+    tensor_parallel_size: Positive = Field(1, description="GPUs that one engine is spread over")
     enforce_eager: bool | None = Field(
         None, description="run the model uncompiled; default: only on a CPU without a C++ compiler"
     )
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     replicas: Positive = Field(1, description="engines side by side")
     num_gpus: float = Field(0, ge=0, description="GPUs per engine; 0 on a CPU")
     batch_rows: Positive = Field(32, description="users or items handed to an engine at a time")
@@ -129,8 +133,8 @@ class Engine(Section):
 class SummarizeItems(Section):
     """Stage 1 of the method: item keywords."""
 
-    use_images: bool = True
-    use_text: bool = True
+    use_images: bool = Field(True, description="ask about the picture")
+    use_text: bool = Field(True, description="ask about the text")
     max_keywords: Positive = Field(8, description="keywords kept per modality")
     max_tokens: Positive = Field(48, description="tokens an answer may have")
     max_text_chars: Positive = Field(1000, description="an item's text is cut to this many characters")
@@ -143,18 +147,18 @@ class Retrieve(Section):
     similar_users: Count = Field(3, description="k of the method; 0 switches similar users off")
     neighbors: Positive = Field(50, description="similar users whose next items become candidates")
     from_sasrec: Count = Field(20, description="candidates from SASRec over the full catalog")
-    from_similar_users: Count = 10
-    from_cooccurrence: Count = 10
+    from_similar_users: Count = Field(10, description="candidates from what similar users took next")
+    from_cooccurrence: Count = Field(10, description="candidates from items taken near the history's")
     from_content: Count = Field(10, description="candidates whose keywords are near the history's")
     from_similar_content: Count = Field(10, description="candidates whose keywords are near what similar users took")
-    from_new: Count = Field(2, description="of these, items that nobody has taken yet")
+    from_new: Count = Field(2, description="candidates that nobody has taken yet, those near in content")
     candidates: Positive = Field(30, description="candidates per user; popular items fill up")
 
 
 class Recommend(Section):
     """Stage 3: scoring and the lists."""
 
-    top_k: Positive = 10
+    top_k: Positive = Field(10, description="items on a list")
     history: Positive = Field(5, description="n of the method: latest items shown in the prompt")
     evidence: bool = Field(True, description="show the evidence about the candidate")
     candidate_image: bool = Field(False, description="show the candidate's picture (slower: see the README)")
@@ -164,7 +168,7 @@ class Recommend(Section):
 class Evaluate(Section):
     """Metrics on the held-out items of the test users."""
 
-    ks: list[Positive] = [5, 10]
+    ks: list[Positive] = Field([5, 10], description="lengths of list that HR, NDCG and MRR are told for")
     negatives: Positive = Field(20, description="sampled negatives per user (the paper's 1 + 20)")
     max_users: Positive = Field(1000, description="test users drawn at most")
     bootstrap: Positive = Field(1000, description="resamples behind an interval")
@@ -174,11 +178,13 @@ class Plan(Section):
     """The price before the run; what is given here stands in the place of what earlier runs have shown."""
 
     sample: Positive = Field(100, description="items or users whose tokens are counted; the rest is scaled from them")
-    answer_tokens: Positive | None = Field(None, description="of a first keyword answer; default half of max_tokens")
+    answer_tokens: Positive | None = Field(
+        None, description="tokens of a first keyword answer; default half of max_tokens"
+    )
     items_per_second: float | None = Field(None, gt=0, description="speed of summarize_items; default: the ledger's")
     pairs_per_second: float | None = Field(None, gt=0, description="speed of scoring; default: the ledger's")
-    price_per_hour: float | None = Field(None, ge=0, description="of all machines that a run holds")
-    currency: str = "EUR"
+    price_per_hour: float | None = Field(None, ge=0, description="money per hour for all machines that a run holds")
+    currency: str = Field("EUR", description="name of the money")
 
 
 class Budget(Section):
@@ -199,7 +205,7 @@ class Publish(Section):
     users_covered: Fraction = Field(0.99, description="least share of the users that have a list")
     lists_full: Fraction = Field(0.95, description="least share of the lists that have recommend.top_k items")
     mean_shift: Fraction = Field(0.1, description="the mean score moves at most this much")
-    quantile_shift: Fraction = Field(0.2, description="so much do their 10%, 50% and 90% quantiles at most")
+    quantile_shift: Fraction = Field(0.2, description="the scores' 10%, 50% and 90% quantiles move at most this much")
     overlap_min: Fraction = Field(0.1, description="least share of the items that were on the user's list before")
     overlap_max: Fraction = Field(1.0, description="most of that share; below 1 it tells a night that stands still")
     keep_staged: Positive = Field(14, description="latest nights kept in staged_recommendations")
@@ -211,10 +217,10 @@ class Rules(Section):
     categories: list[str] = Field([], description="categories that may be listed; none named: all")
     quota: Positive | None = Field(None, description="most items of one category in a list")
     quotas: dict[str, Positive] = Field({}, description="the same for single categories")
-    exclude_items: list[str] = []
-    exclude_items_file: str | None = None
+    exclude_items: list[str] = Field([], description="items that are never listed")
+    exclude_items_file: str | None = Field(None, description="the same as a table with the column item_id")
     exclude_users: list[str] = Field([], description="users who get no list; their data counts, unlike after forget")
-    exclude_users_file: str | None = None
+    exclude_users_file: str | None = Field(None, description="the same as a table with the column user_id")
 
 
 class Cache(Section):

@@ -203,7 +203,7 @@ def _ray(config: Config) -> Iterator[None]:
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     variables, local = environment(config), not os.environ.get("RAY_ADDRESS")
     with Scratch("ray") if local else nullcontext() as scratch:
-        own = _own_cluster(config, scratch, variables) if local else {}
+        own = _own_cluster(config, scratch, variables) if scratch else {}
         _start({"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": logging.ERROR, **own})
         try:
             yield

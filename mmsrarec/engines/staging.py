@@ -42,7 +42,8 @@ def stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path)
 
 def stage_new(config: Config, answers: Answers, staging: Path) -> tuple[list[str], int]:
     """Write what has no answer yet to files of engine.batch_rows groups each; those files and how many requests."""
-    files, count = [], 0
+    files: list[str] = []
+    count = 0
     for some in _batches(_unanswered(answers, staging / "asked.parquet"), config.engine.batch_rows):
         files.append(str((staging / f"{len(files):06d}.parquet").resolve()))
         pq.write_table(pa.Table.from_pylist(some, schema=GROUPS), files[-1], compression="zstd")

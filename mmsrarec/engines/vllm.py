@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
@@ -67,13 +68,13 @@ class VLLMEngine:
     def _pictures(self) -> Pictures:
         return Pictures(self._config)
 
-    def _open(self, request: Request):
+    def _open(self, request: Request) -> Any:
         try:
             return self._pictures.open(request.image) if request.image else None
         except PictureError as error:
             return error
 
-    def _parameters(self, request: Request):
+    def _parameters(self, request: Request) -> Any:
         if request.kind == "yes_no":
             # Raw log-probabilities of exactly these two tokens, whatever the sampled one is.
             ids = [self._yes, self._no]
@@ -136,7 +137,7 @@ def environment(config: Config) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in values.items()}
 
 
-def _prompt(request: Request, image) -> dict:
+def _prompt(request: Request, image: Any) -> dict:
     if image is None:
         return {"prompt": request.prompt}
     # The hash stands for the pixels in vLLM's caches, so it must be the picture's own, never an item's id.

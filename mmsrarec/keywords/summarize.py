@@ -93,8 +93,8 @@ def groups_of(config: Config, stage: runs.Stage, template: Template, plans: list
                 stage.rows_in += 1
                 image, text = requests(config, template, row["text"], row["image"], image_hash)
                 if image or text:
-                    keys = [request and request.key(template.identity) for request in (image, text)]
-                    plans.append(Plan(row["item_id"], *keys, why))
+                    keys = [request.key(template.identity) if request else None for request in (image, text)]
+                    plans.append(Plan(row["item_id"], keys[0], keys[1], why))
                     yield Group(row["item_id"], tuple(request for request in (image, text) if request))
                 else:
                     message = f"no text to read, and no picture to show ({why})"
@@ -111,7 +111,9 @@ def _hashes(pictures: Pictures | None, rows: list[dict]) -> Iterator[tuple[str |
 
 def rows_of(config: Config, stage: runs.Stage, plans: list[Plan], answers: Answers) -> list[dict]:
     """Rows of item_keywords in the order of `plans`."""
-    rows, counts, notes = [], Counter(), Counter()
+    rows = []
+    counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     for plan in plans:
         image, text = answers.get(plan.image_key), answers.get(plan.text_key)
         row = _row(config, plan, image, text)

@@ -56,7 +56,8 @@ def _answers(config: Config, template: Template, answer_tokens: float, random: n
 
 def _answer(words: list[str], costs: list[int], answer_tokens: float, random: np.random.Generator) -> str:
     """Words with commas between them and the token that ends the answer; there is no comma before the first."""
-    chosen, left = [], answer_tokens
+    chosen: list[str] = []
+    left = answer_tokens
     for number in random.permutation(len(words)):
         if chosen and left < costs[number] / 2:
             break

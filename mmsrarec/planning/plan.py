@@ -10,6 +10,7 @@ answered. A pilot (pilot.py) tells before the first night how long answers are.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
@@ -152,7 +153,7 @@ class _Planner:
 
     def _not_carried(self, retriever: Retriever | expected.Drawn, users: pa.ChunkedArray) -> pa.ChunkedArray:
         """Those of the users whom retrieve will ask about anew."""
-        if self._trains(retriever):
+        if isinstance(retriever, expected.Drawn) or self._trains(retriever):
             return users
         carry = Carry(self.config, retriever.servable, retriever.model_hash, retriever.rules)
         spans = tables.spans("user_id", users, SPAN_USERS)
@@ -173,7 +174,7 @@ class _Planner:
         """Whether the candidates are those of the present histories and SASRec."""
         if not all(tables.count(self.config.lake.root, name) for name in ("candidates", "evidence")):
             return False
-        done: dict[str, object] = {}
+        done: dict[str, datetime] = {}
         for row in tables.read(self.config.lake.root, "runs", ["stage", "status", "finished_at"]).to_pylist():
             if row["status"] == "completed":
                 done[row["stage"]] = max(row["finished_at"], done.get(row["stage"], row["finished_at"]))

@@ -127,7 +127,7 @@ def _write_catalog(items: DataFrame, users: DataFrame, config: Config) -> None:
 def _write_neighbors(users: DataFrame, config: Config, stage: Stage, progress: Progress) -> None:
     """item_cooccurrence and item_transitions, and in the notes what max_history left out."""
     latest = cooccurrence.bounded(histories.training(users), config)
-    bounds = latest.agg(F.count_if(F.col("cut") > 0).alias("users"), F.sum("cut").alias("interactions")).first()
+    bounds = latest.agg(F.count_if(F.col("cut") > 0).alias("users"), F.sum("cut").alias("interactions")).collect()[0]
     stage.notes["users_bounded"], stage.notes["interactions_bounded"] = bounds["users"], bounds["interactions"]
     pairs = cooccurrence.pairs(latest, config).persist()
     near = cooccurrence.cooccurrence(pairs, cooccurrence.interactions(latest), config)

@@ -74,10 +74,10 @@ class Scorer:
             found: dict[str, float | None] = {}
             for candidate, request in zip(task.candidates, self._requests(task), strict=True):
                 answer = answers.get(request.key(self.template.identity))
-                found[candidate.item_id] = answer and answer.p_yes
+                found[candidate.item_id] = answer.p_yes if answer else None
                 if not answer or answer.error:
                     pair = {"user_id": task.user_id, "item_id": candidate.item_id}
-                    message = answer.error if answer else "no answer came back"
+                    message = (answer and answer.error) or "no answer came back"
                     self.stage.reject(f"{task.user_id}/{candidate.item_id}", "engine_error", message, pair)
             yield task, found
 

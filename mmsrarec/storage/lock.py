@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from logging import WARNING
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -159,7 +160,7 @@ class _Lock:
                     return
             raise LockError(f"lake {self._root}: the lock's heartbeat could not be written")
 
-    def _put(self, seen: int | None, **changes: datetime) -> bool:
+    def _put(self, seen: int | None, **changes: Any) -> bool:
         me = replace(self._me, **changes)
         if done := tables.swap(self._root, "locks", tables.from_rows("locks", [asdict(me)]), seen):
             self._me = me

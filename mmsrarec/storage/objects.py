@@ -75,7 +75,7 @@ class Pictures:
         """RGB pixels of at most summarize_items.image_pixels, upright, on white; raises PictureError only."""
         if _SCHEME.match(address):
             raise PictureError("unsupported_address", "only files and .zip members are read; copy the pictures first")
-        content = self._member(address) if self._archive else self._file(address)
+        content = self._member(self._archive, address) if self._archive else self._file(address)
         if not content:
             raise PictureError("empty", "0 bytes")
         if len(content) > MAX_BYTES:
@@ -99,12 +99,12 @@ class Pictures:
         except PictureError as error:
             return None, error.reason
 
-    def _member(self, address: str) -> bytes:
+    def _member(self, archive: zipfile.ZipFile, address: str) -> bytes:
         name = posixpath.normpath(address)
         if name.startswith(("../", "/")) or name == "..":
             raise PictureError("outside_folder", "the address leaves the archive")
         try:
-            with self._archive.open(name) as file:
+            with archive.open(name) as file:
                 return file.read(MAX_BYTES + 1)
         except KeyError:
             raise PictureError("missing", "no such member in the archive") from None

@@ -48,7 +48,7 @@ class Rules:
     def limit(self, category: str | None) -> int:
         """Most items of the category in one list."""
         default = NO_LIMIT if category is None or self.quota is None else self.quota
-        return self.quotas.get(category, default)
+        return default if category is None else self.quotas.get(category, default)
 
     @property
     def limited(self) -> bool:

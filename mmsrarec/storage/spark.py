@@ -102,7 +102,7 @@ def input_version(spark: SparkSession, path: str) -> int | None:
     """The Delta version that `read_input` reads; None where the input is no Delta table."""
     if not DeltaTable.isDeltaTable(spark, _address(path)):
         return None
-    return DeltaTable.forPath(spark, _address(path)).history(1).first()["version"]
+    return DeltaTable.forPath(spark, _address(path)).history(1).collect()[0]["version"]
 
 
 def _address(path: str) -> str:
@@ -189,7 +189,8 @@ def _files(spark: SparkSession, address: str) -> list[str] | None:
     system = path.getFileSystem(spark._jsc.hadoopConfiguration())
     if not system.exists(path):
         return None
-    names, found = [], system.listFiles(path, True)
+    names: list[str] = []
+    found = system.listFiles(path, True)
     while found.hasNext() and len(names) < 1000:
         name = found.next().getPath().getName()
         if not name.startswith(("_", ".")):

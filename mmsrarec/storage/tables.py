@@ -8,6 +8,7 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -209,11 +210,11 @@ def _write(
         data = data.select(schema.names).cast(schema)
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
+    how: dict[str, Any] = {"mode": mode, "predicate": predicate}
     write_deltalake(
         address(root, name),
         data,
-        mode=mode,
-        predicate=predicate,
+        **how,
         partition_by=None if exists(root, name) else PARTITIONS.get(name),
         configuration=PROPERTIES,
         commit_properties=_properties(commit),

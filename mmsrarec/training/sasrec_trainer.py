@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,8 +59,7 @@ def train_sasrec(config: Config, run_id: str) -> None:
         data = training_data(histories)
         place = sasrec.folder(config)
         present = sasrec.describe(place)
-        kept = present and _kept(config, place, present, data)
-        if kept:
+        if present and (kept := _kept(config, place, present, data)):
             log.say(f"train_sasrec: {kept}, the checkpoint stays", "unchanged")
             stage.notes["skipped"] = kept
             model_hash, facts = present["model_hash"], present["facts"]
@@ -184,7 +184,7 @@ class FullCatalogLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    def forward(context: Any, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
         states_gradient, items_gradient = torch.empty_like(states), torch.zeros_like(items)
         total = states.new_zeros(())
         for start in range(0, len(states), LOSS_CHUNK):
@@ -201,7 +201,7 @@ class FullCatalogLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         states_gradient, items_gradient = context.saved_tensors
         return states_gradient * scale, items_gradient * scale, None
 

@@ -1,0 +1,174 @@
+"""The README says nothing that is not so: generated parts are current, commands run, settings and links exist."""
+
+import ast
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+import typer.main
+from conftest import ROOT, Shop
+from deltalake import DeltaTable
+from typer.testing import CliRunner
+
+from mmsrarec import documentation
+from mmsrarec.cli import app
+from mmsrarec.config import load
+from mmsrarec.config.settings import Config, Section
+from mmsrarec.pipeline import STAGES
+from mmsrarec.schemas import CONTRACT
+from mmsrarec.storage import tables
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+CODE = re.findall(r"`([^`\n]+)`", PROSE.replace("\n", " "))
+FENCED = [line.strip() for kind, block in BLOCKS if kind == "sh" for line in block.replace("\\\n", " ").splitlines()]
+FIRST_WORDS = ("mmsrarec", ".venv/bin/mmsrarec", "make", "python", "spark-submit", ".tools/bin/uv")
+COMMANDS = list(dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in FENCED if line)) + list(
+    dict.fromkeys(words for words in CODE if words.split()[0] in FIRST_WORDS and len(words.split()) > 1)
+)
+PROGRAM = typer.main.get_group(app)
+OPEN = {  # what a person puts in; DATE is the night of the shop that the tests share
+    "CONFIG": "conf/local.yaml",
+    "DATE": "2026-03-01",
+    "RETENTION_HOURS": "0",
+    "RUN_ID": "20260301T010000-abcdef",
+    "STAGE": "build_cf",
+    "USER": "user-0007",
+    "USERS_FILE": "users.csv",
+}
+
+
+def test_the_generated_parts_are_current() -> None:
+    assert documentation.current(README) == README, "run `make docs`"
+
+
+def test_every_table_column_and_setting_has_a_meaning() -> None:
+    for name, table in CONTRACT.items():
+        assert table.meaning.endswith("."), name
+        assert all(meaning for _, meaning in table.columns.values()), name
+        assert set(table.key) <= set(table.columns) and set(table.partitions) <= set(table.columns), name
+    silent = [f"{prefix}{name}" for prefix, fields in sections() for name, one in fields.items() if not one.description]
+    assert not [name for name in silent if name not in Config.model_fields], silent
+
+
+def sections() -> list[tuple[str, dict]]:
+    """Settings of the top, and of every section, with what stands before their names."""
+    found = [(name, field.annotation) for name, field in Config.model_fields.items()]
+    return [("", Config.model_fields)] + [
+        (f"{name}.", kind.model_fields) for name, kind in found if isinstance(kind, type) and issubclass(kind, Section)
+    ]
+
+
+def test_every_setting_it_mentions_exists() -> None:
+    known = {f"{prefix}{name}" for prefix, fields in sections() for name in fields}
+    heads = {prefix for prefix, _ in sections() if prefix}
+    given = re.findall(r"--set ([\w.]+)=", README)
+    shown = [match[0] for words in CODE if (match := re.match(r"[a-z_]+\.[a-z_]+(?=$|=|\W)", words))]
+    mentioned = {".".join(name.split(".")[:2]) for name in given + shown if name.startswith(tuple(heads))}
+    files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py"))}
+    assert len(mentioned) > 20
+    assert mentioned - files - {"a.b", "section.name"} <= known
+
+
+def test_every_link_leads_somewhere() -> None:
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", PROSE, re.M)
+    }
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", PROSE) if "://" not in link]
+    assert links
+    for link in links:
+        assert link[1:] in anchors if link.startswith("#") else (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_parses(line: str) -> None:
+    program, *arguments = shlex.split(re.sub(r"[\[\]]", "", line) if "CONFIG" in line else line)
+    check = {"mmsrarec": parse, "make": dry_run, "python": look, "spark-submit": look, "uv": extras}
+    check[Path(program).name](arguments)
+
+
+def parse(arguments: list[str]) -> dict:
+    """What the program itself makes of the command line, which it does not execute."""
+    name, *rest = filled(arguments)
+    command = PROGRAM.commands[name]
+    return command.make_context(name, rest).params if rest else {}  # else only its name is mentioned
+
+
+def filled(arguments: list[str], **values: str) -> list[str]:
+    """With values in the places of what the README leaves open; KeyError for what is open and unknown."""
+    values = OPEN | values
+    values |= {"ID": values["USER"], "FILE": values["USERS_FILE"]}
+    return [re.sub(r"(?<![^=])[A-Z][A-Z_]+$", lambda match: values[match[0]], word) for word in arguments]
+
+
+def dry_run(arguments: list[str]) -> None:
+    subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
+
+
+def look(arguments: list[str]) -> None:
+    """A file or module of the project, all of whose options are there."""
+    if arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1])
+        return
+    file = ROOT / arguments[0]
+    source = ast.parse((ROOT / "mmsrarec" / "cli.py" if file.parent.name == "jobs" else file).read_text())
+    known = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
+    assert file.exists() and {word for word in arguments if word.startswith("--")} <= known
+
+
+def extras(arguments: list[str]) -> None:
+    (extra,) = re.findall(r"\[(\w+)\]", " ".join(arguments))
+    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.fixture(scope="module")
+def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The shop with a copy of its lake, where commands may change what they like."""
+    assert shop.first.returncode == 0, shop.first.stderr[-3000:]
+    folder = tmp_path_factory.mktemp("documented")
+    shutil.copytree(shop.folder / "lake", folder / "lake")
+    return Shop(folder, [*shop.settings, f"lake.root={folder / 'lake'}"], shop.first)
+
+
+def test_the_commands_around_a_run_do_what_they_say(night: Shop) -> None:
+    """Those that run stages are run by test_end_to_end.py, all but publish, which is one of a night's own."""
+    users = night.folder / "users.csv"
+    users.write_text("user_id\nuser-0003\n")
+    (run_id,) = set(tables.read(str(night.folder / "lake"), "runs")["run_id"].to_pylist())
+    given = [word for setting in night.settings for word in ("--set", setting)]
+    long = {"run", *STAGES} - {"publish"}
+    ran = set()
+    for line in COMMANDS:
+        program, *arguments = shlex.split(re.sub(r"[\[\]]", "", line))
+        if Path(program).name != "mmsrarec" or arguments[0] in long or len(arguments) == 1:
+            continue
+        result = CliRunner().invoke(app, [*filled(arguments, RUN_ID=run_id, USERS_FILE=str(users)), *given])
+        assert result.exit_code == 0, (line, result.output)
+        ran.add(arguments[0])
+    assert ran >= set(PROGRAM.commands) - long
+
+
+def test_readers_read_as_shown(shop: Shop, spark) -> None:
+    lake = str(shop.folder / "lake")
+    wanted = tables.count(lake, "recommendations")
+    (of_spark, of_duckdb), (python,) = ([block for kind, block in BLOCKS if kind == "sql"],
+                                        [block for kind, block in BLOCKS if "to_pyarrow_table" in block])  # fmt: skip
+    assert spark.sql(of_spark.replace("lake/", f"{lake}/")).count() == wanted
+    assert len(duckdb.extract_statements(of_duckdb)) == 1  # its extension for Delta would have to be downloaded
+    names: dict = {"DeltaTable": DeltaTable}
+    exec(python.replace("lake/", f"{lake}/"), names)
+    assert isinstance(names["rows"], pa.Table) and names["rows"].num_rows == wanted
+
+
+def test_the_configuration_it_shows_can_be_loaded() -> None:
+    for line in COMMANDS:
+        settings = re.findall(r"--set (\S+)", line)
+        if settings and "a.b" not in line:
+            assert load(ROOT / "conf" / "local.yaml", filled(settings))

@@ -151,6 +151,28 @@ def forget(
     sys.exit(_guarded(work))
 
 
+@app.command()
+def report(
+    config: ConfigPath,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="RUN_ID", help="The run to report; default the latest.")
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", help="Show these users, not drawn ones; may be given many times.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page's file; default report.out.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Write the page about a night: one HTML file that needs no network; reads tables only."""
+
+    def work() -> None:
+        from mmsrarec.reports.page.stage import write
+
+        write(load(config, settings or []), run_id, user or [], out)
+
+    sys.exit(_guarded(work))
+
+
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
         sys.exit(_run(lambda: load(config, settings or []), [name]))
@@ -159,7 +181,8 @@ def _add_stage(name: str) -> None:
 
 
 for _name in STAGES:
-    _add_stage(_name)
+    if _name != "report":  # its command can do more
+        _add_stage(_name)
 
 
 def main() -> None:

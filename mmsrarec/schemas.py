@@ -156,6 +156,8 @@ TABLES: dict[str, pa.Schema] = {
     # A row says that this user's rows in similar_users, candidates and evidence are complete. made_from is the hash of
     # what they come from (its history, the settings, SASRec); what would come from the same is carried over.
     "retrievals": _schema(user_id=STRING, made_from=STRING, index_version=STRING),
+    # The course of a training: what the figure `name` (loss, ndcg_at_10, …) was after step `step` (of SASRec: epoch).
+    "training_curves": _schema(run_id=STRING, stage=STRING, step=LONG, name=STRING, value=DOUBLE),
 }
 # What recommend writes and publish, if the gates let it, makes visible in `recommendations`.
 TABLES["staged_recommendations"] = TABLES["recommendations"]
@@ -179,6 +181,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "forgotten": ("user_hash",),
     "staged_recommendations": ("run_date", "user_id", "rank"),
     "retrievals": ("user_id",),
+    "training_curves": ("run_id", "stage", "step", "name"),
 }
 
 PARTITIONS: dict[str, list[str]] = {

@@ -41,7 +41,7 @@ def rows(config: Config, name: str) -> list[dict]:
 def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.CompletedProcess, config: Config) -> None:
     assert first.returncode == 0, first.stderr[-3000:]
     ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
-    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate clean".split()
+    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate clean report".split()
     assert list(ledger) and set(ledger) == set(stages)
     assert {row["status"] for row in ledger.values()} == {"completed"}
     assert ledger["summarize_items"]["prompt_tokens"] > 0 and ledger["recommend"]["output_tokens"] > 0
@@ -143,7 +143,7 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     for name, known in before.items():
         assert rows(config, name) == known, name
     ledger = [row for row in tables.read(config.lake.root, "runs").to_pylist() if row["run_id"] in again.stderr]
-    assert len(ledger) == 9
+    assert len(ledger) == 10
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
     plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout

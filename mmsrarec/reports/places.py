@@ -4,7 +4,6 @@ name, and among the candidates that were scored. Loads SASRec or the tokenizer; 
 
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec.collaborative.retrieve import Retriever
@@ -29,13 +28,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A user's candidates, best first; listed is what the list takes of them. `unasked` have no answer in `answers` by
-    the prompt that would be asked today; errors are what the engine said about those that it refused."""
+    """A user's candidates, best first; listed is what the list takes of them. `unanswered` are those whose prompt, as
+    it would be today, has no answer in `answers`: what the engine said where it refused it, else None."""
 
     ordered: list[Scored]
     listed: list[Scored]
-    unasked: set[str]
-    errors: dict[str, str]
+    unanswered: dict[str, str | None]
 
     def place(self, item_id: str) -> int:
         return next(place for place, scored in enumerate(self.ordered, 1) if scored.item_id == item_id)
@@ -72,22 +70,30 @@ def ranking(config: Config, user_id: str) -> Ranking:
     (task,) = tasks(config, known)
     made = requests(task, template, pictures(config, of_items), room(config))
     keys = [request.key(template.identity) for request in made]
-    answers = _answers(config, keys)
-    found = {item.item_id: answers.get(key) for item, key in zip(task.candidates, keys, strict=True)}
+    p_yes = _answers(config, keys)
+    found = {item.item_id: p_yes.get(key) for item, key in zip(task.candidates, keys, strict=True)}
     scored = [
-        Scored(row["item_id"], row["p_yes"], row["cf_score"], row["source"], [], category.get(row["item_id"]))
-        for row in ({**(found[row["item_id"]] or {"p_yes": None}), **row} for row in known.pairs.to_pylist())
+        Scored(item_id, found[item_id], row["cf_score"], row["source"], [], category.get(item_id))
+        for item_id, row in zip(asked, known.pairs.to_pylist(), strict=True)
     ]
     seen = set(known.users["item_ids"][0].as_py())
     return Ranking(
         top(scored, seen, category, len(scored)),
         top(scored, seen, category, config.recommend.top_k, serving.limit),
-        {item_id for item_id, answer in found.items() if answer is None},
-        {item_id: answer["error"] for item_id, answer in found.items() if answer and answer["error"]},
+        _refusals(config, user_id, [item_id for item_id, answer in found.items() if answer is None]),
     )
 
 
-def _answers(config: Config, keys: list[str]) -> dict[str, dict]:
+def _answers(config: Config, keys: list[str]) -> dict[str, float]:
     filters = [("kind", "=", "yes_no"), ("key", "in", keys)]
-    rows: pa.Table = tables.read(config.lake.root, "answers", ["key", "p_yes", "error"], filters)
-    return {row["key"]: row for row in rows.to_pylist()}
+    rows = tables.read(config.lake.root, "answers", ["key", "p_yes"], filters)
+    return dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+
+def _refusals(config: Config, user_id: str, item_ids: list[str]) -> dict[str, str | None]:
+    """Per item what the engine said in the latest run that rejected the pair; None where none did."""
+    keys = {f"{user_id}/{item_id}": item_id for item_id in item_ids}
+    filters = [("stage", "=", "recommend"), ("key", "in", list(keys))]
+    rows = tables.read(config.lake.root, "rejects", ["run_id", "key", "message"], filters).sort_by("run_id")
+    said = {keys[row["key"]]: row["message"] for row in rows.to_pylist()}
+    return {item_id: said.get(item_id) for item_id in item_ids}

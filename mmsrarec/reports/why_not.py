@@ -93,29 +93,31 @@ def _left_out(case: Case) -> Step:
 
 def _ranked(case: Case) -> Iterator[Step]:
     found = ranking(case.config, case.user_id)
-    by_id = {scored.item_id: scored for scored in found.ordered}
-    item, place, count = by_id[case.item_id], found.place(case.item_id), len(found.ordered)
-    if case.item_id in found.unasked:
+    item = next(scored for scored in found.ordered if scored.item_id == case.item_id)
+    place, count = found.place(case.item_id), len(found.ordered)
+    refused = found.unanswered.get(case.item_id)
+    if item.p_yes is None and not refused:
         said = "No answer to today's prompt is kept: keywords, history or model have changed since, or it was deleted."
         yield Step("scored", False, said, "answers.keep_days")
         return
-    score = f"p_yes {item.p_yes:.3f}" if item.p_yes is not None else f"no p_yes ({found.errors.get(case.item_id)})"
-    last = found.listed[-1] if found.listed else None
-    listed = item in found.listed
-    quota = not listed and _quota_full(case, found, place)
+    score = f"no p_yes (the engine refused: {refused})" if refused else f"p_yes {item.p_yes:.3f}"
     said = f"It has {score}, place {place:,} of {count:,} candidates"
-    if last and not listed and not quota:
+    quota_full = _quota_full(case, found, place)
+    if item not in found.listed and not quota_full:
+        last = found.listed[-1]
         least = "none" if last.p_yes is None else f"{last.p_yes:.3f}"
         said += f"; the list ends with {last.item_id} (p_yes {least}) at place {found.place(last.item_id):,}"
         yield Step("scored", False, f"{said}.", f"recommend.top_k={place}")
         return
     yield Step("scored", True, f"{said}.")
     if case.serving.limited:
-        yield _quota(case, not quota)
+        yield _quota(case, not quota_full)
 
 
 def _quota_full(case: Case, found: Ranking, place: int) -> bool:
     """Whether the item would be listed, but for the others of its category."""
+    if any(scored.item_id == case.item_id for scored in found.listed):
+        return False
     category = case.item["category"]
     same = sum(scored.category == category for scored in found.listed)
     behind = any(found.place(scored.item_id) > place for scored in found.listed)

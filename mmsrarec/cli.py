@@ -79,13 +79,21 @@ def run(config: ConfigPath, settings: Settings = None) -> None:
 @app.command()
 def explain(
     config: ConfigPath,
-    user: Annotated[str, typer.Option("--user", help="The user_id to explain.")],
+    user: Annotated[str | None, typer.Option("--user", help="Tell of this user_id.", show_default=False)] = None,
+    item: Annotated[str | None, typer.Option("--item", help="Tell of this item_id.", show_default=False)] = None,
+    why_not: Annotated[
+        str | None,
+        typer.Option("--why-not", metavar="ITEM", help="With --user: where it dropped out.", show_default=False),
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", help="A night, YYYY-MM-DD; default the latest.", show_default=False)
+    ] = None,
     settings: Settings = None,
 ) -> None:
-    """A user's history, similar users, candidates and list, with the reasons; reads tables only."""
-    from mmsrarec.recommendation.explain import explain as explain_user
+    """The story of a user or of an item, or why an item is not on a user's list; reads tables only."""
+    from mmsrarec.reports.explain import explain as tell
 
-    sys.exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
+    sys.exit(_guarded(lambda: tell(load(config, settings or []), user, item, why_not, date)))
 
 
 @app.command()

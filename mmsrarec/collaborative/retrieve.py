@@ -167,12 +167,11 @@ class Retriever:
         names, codes, sources, scores, ranks = zip(*found, strict=True)
         return _table("candidates", names, self._items.take(pa.array(codes)), sources, scores, ranks)
 
-    def orders(self, users: pa.Table, similar: pa.Table) -> Iterator[tuple[str, dict[str, list[str]]]]:
-        """Per user what each source would name if its share had no end, best first; `popular` is what fills up."""
+    def orders(self, users: pa.Table, similar: pa.Table) -> Iterator[tuple[str, dict[str, pa.Array]]]:
+        """Per user the items that each source would name if its share had no end, best first."""
         every = {name: len(self._items) for name in type(self._settings).model_fields if name.startswith("from_")}
-        for user, free, lists, _ in self._named(users, similar, self._settings.model_copy(update=every)):
-            lists[merging.FILLER] = self._popular[free[self._popular]]
-            yield user, {source: self._items.take(pa.array(codes)).to_pylist() for source, codes in lists.items()}
+        for user, _, lists, _ in self._named(users, similar, self._settings.model_copy(update=every)):
+            yield user, {source: self._items.take(pa.array(codes)) for source, codes in lists.items()}
 
     def evidence(self, users: pa.Table, pairs: pa.Table, similar: pa.Table) -> pa.Table:
         """One row per row of pairs (user_id, item_id), in their order; every user of pairs is in users, once.

@@ -93,6 +93,7 @@ def _environment() -> Environment:
     )
     found.filters |= {
         "number": _number,
+        "compact": _compact,
         "percent": lambda value: f"{100 * value:.3g}%" if value < 0.9995 else f"{100 * value:.4g}%",
         "score": lambda value: f"{value:.3f}",
         "duration": _duration,
@@ -117,6 +118,13 @@ def _policy(style: str, script: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:,.2f}"
+
+
+def _compact(value: float) -> str:
+    for size, sign in ((1e9, "G"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g} {sign}"
+    return _number(value)
 
 
 def _duration(value: float) -> str:

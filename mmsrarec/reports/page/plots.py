@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmsrarec.reports.page import svg
 from mmsrarec.reports.page.figures import Figures
@@ -18,7 +18,7 @@ from mmsrarec.reports.page.svg import ACCENT, INK, LINE, MUTED
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache, which nobody asked for
 INCHES = 72  # points, which are the page's pixels
-WIDTH, HEIGHT = 380, 230
+WIDTH, HEIGHT = 330, 215
 BARS = 50  # of the distribution of scores
 OURS = "mmsrarec"
 STYLE = {
@@ -44,6 +44,8 @@ STYLE = {
     "legend.frameon": False,
     "axes.formatter.useoffset": False,
 }
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
+COUNT = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
 Plots = dict[str, Markup]
 
 
@@ -91,7 +93,7 @@ def _scores(axes: Axes, figures: Figures) -> None:
         axes.stairs(shares(figures.lists_before), edges, color=INK, linewidth=1.2, label="the night before")
         axes.legend(loc="best", fontsize=10)
     axes.set_xlabel("score")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(axis="x", visible=False)
     axes.set_xlim(0, 1)
 
@@ -100,7 +102,7 @@ def _overlap(axes: Axes, users: list[int]) -> None:
     shares = np.array(users) / max(sum(users), 1)
     axes.bar(range(len(users)), shares, color=ACCENT, width=0.82)
     axes.set_xlabel("items that stay on a user's list")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.yaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="x", visible=False)
 
@@ -115,7 +117,7 @@ def _sources(axes: Axes, figures: Figures) -> None:
         counts = np.array([getattr(source, name) for source in sources], float)
         axes.barh(places + shift, counts / max(counts.sum(), 1), height=0.36, color=color, label=label)
     axes.set_yticks(places, [source.name.replace("_", " ") for source in sources])
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.xaxis.set_major_formatter(PERCENT)
     axes.grid(axis="y", visible=False)
     axes.legend(loc="lower right", fontsize=10)
 
@@ -126,6 +128,9 @@ def _words(axes: Axes, figures: Figures) -> None:
     axes.plot(steps, counts[steps - 1], color=ACCENT, drawstyle="steps-pre", marker="o", markersize=2.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(COUNT)
+        axis.set_minor_formatter("")
     axes.set_xlabel("keywords, the most frequent first")
     axes.set_ylabel("items")
 
@@ -139,7 +144,7 @@ def _methods(axes: Axes, protocol: Protocol, metric: tuple[str, int]) -> None:
     axes.set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.set_title(_label(metric))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.xaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", visible=False)
 

@@ -27,6 +27,16 @@ class Tonight:
     def failed(self) -> list[dict]:
         return [row for row in self.stages.values() if row["status"] not in ("completed", "running")]
 
+    @property
+    def versions(self) -> dict[tuple[str, str], list[str]]:
+        """The stages that had a version, by its name and value."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for stage, row in self.stages.items():
+            for name, value in row["versions"].items():
+                if name != "tables" and value:
+                    found.setdefault((name, str(value)), []).append(stage)
+        return found
+
     def note(self, stage: str, name: str, otherwise: object = None) -> object:
         return self.stages.get(stage, {}).get("notes", {}).get(name, otherwise)
 

@@ -80,13 +80,21 @@ def run(config: ConfigPath, settings: Settings = None) -> None:
 @app.command()
 def explain(
     config: ConfigPath,
-    user: Annotated[str, typer.Option("--user", help="The user_id to explain.")],
+    user: Annotated[str | None, typer.Option("--user", help="Tell of this user_id.", show_default=False)] = None,
+    item: Annotated[str | None, typer.Option("--item", help="Tell of this item_id.", show_default=False)] = None,
+    why_not: Annotated[
+        str | None,
+        typer.Option("--why-not", metavar="ITEM", help="With --user: where it dropped out.", show_default=False),
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", help="A night, YYYY-MM-DD; default the latest.", show_default=False)
+    ] = None,
     settings: Settings = None,
 ) -> None:
-    """A user's history, similar users, candidates and list, with the reasons; reads tables only."""
-    from mmsrarec.recommendation.explain import explain as explain_user
+    """The story of a user or of an item, or why an item is not on a user's list; reads tables only."""
+    from mmsrarec.reports.explain import explain as tell
 
-    sys.exit(_guarded(lambda: explain_user(load(config, settings or []), user)))
+    sys.exit(_guarded(lambda: tell(load(config, settings or []), user, item, why_not, date)))
 
 
 @app.command()
@@ -155,6 +163,28 @@ def forget(
     sys.exit(_guarded(work))
 
 
+@app.command()
+def report(
+    config: ConfigPath,
+    run_id: Annotated[
+        str | None, typer.Option("--run", metavar="RUN_ID", help="The run to report; default the latest.")
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", help="Show these users, not drawn ones; may be given many times.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page's file; default report.out.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Write the page about a night: one HTML file that needs no network; reads tables only."""
+
+    def work() -> None:
+        from mmsrarec.reports.page.stage import write
+
+        write(load(config, settings or []), run_id, user or [], out)
+
+    sys.exit(_guarded(work))
+
+
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
         sys.exit(_run(lambda: load(config, settings or []), [name]))
@@ -163,7 +193,8 @@ def _add_stage(name: str) -> None:
 
 
 for _name in STAGES:
-    _add_stage(_name)
+    if _name != "report":  # its command can do more
+        _add_stage(_name)
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """The stages in their order, for one command on one machine; jobs/ run the same functions on a cluster.
 
-    items, interactions -> build_cf -> train_sasrec -> index_cf ----+
-                               |                                    v
-                               +-> summarize_items ------------> retrieve -> recommend -> publish -> evaluate -> clean
+    items, interactions -> build_cf -> train_sasrec -> index_cf ---+
+                               |                                   v
+                               +-> summarize_items -----------> retrieve -> recommend -> publish -+
+                                                                                                  v
+                                                                    report <- clean <- evaluate <-+
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -48,6 +50,7 @@ STAGES: dict[str, StageEntry] = {
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
     "evaluate": StageEntry("mmsrarec.evaluation.evaluate", "HR, NDCG and AUC on held-out items, beside the baselines."),
     "clean": StageEntry("mmsrarec.publishing.clean", "Delete what dead runs left and what nobody needs any more."),
+    "report": StageEntry("mmsrarec.reports.page.stage", "Write the page about the night, one HTML file."),
 }
 
 

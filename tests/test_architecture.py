@@ -46,6 +46,8 @@ HOMES = {
     "delta": ("storage/spark.py", "storage/jars.py"),
     "transformers": ("engines/template.py", "demo/"),
     "PIL": ("storage/objects.py", "demo/"),
+    "matplotlib": ("reports/page/plots.py", "reports/page/svg.py"),
+    "jinja2": ("reports/page/page.py",),
 }
 
 

@@ -231,6 +231,14 @@ class Cache(Section):
     )
 
 
+class Report(Section):
+    """The page about a night."""
+
+    out: str | None = Field(None, description="its file; default report.html in the lake")
+    users: Count = Field(12, description="users to look at, drawn by run.seed")
+    items: Count = Field(12, description="items to look at, drawn by run.seed")
+
+
 class Config(Section):
     """Everything a run needs to know."""
 
@@ -253,6 +261,7 @@ class Config(Section):
     budget: Budget = Budget()
     publish: Publish = Publish()
     rules: Rules = Rules()
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _money_has_a_price(self) -> "Config":
@@ -264,6 +273,13 @@ class Config(Section):
     def model_path(self) -> str:
         """Folder or hub name for the engine."""
         return str(BUNDLED_MODEL) if self.model == "bundled" else self.model
+
+    @property
+    def page(self) -> Path | None:
+        """The report's file; None where the lake is no local folder and report.out names no file."""
+        if self.report.out is None and "://" in self.lake.root:
+            return None
+        return Path(self.report.out or self.table("report.html"))
 
     def table(self, name: str) -> str:
         """Address of the table `name` in the lake."""

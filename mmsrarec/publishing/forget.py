@@ -58,6 +58,8 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         stage.notes |= {"removed": removed, "retention_hours": retention_hours}
         leftovers(config)
         shutil.rmtree(delivery.folder(config), ignore_errors=True)  # prompts
+        if config.page:
+            config.page.unlink(missing_ok=True)  # it shows users; the next night writes another
         for name in naming:
             upkeep.purge(root, name, retention_hours)
         if sasrec.describe(sasrec.folder(config)) and tables.count(root, "histories"):

@@ -96,6 +96,7 @@ def last_line(config: Config, run_id: str, status: int, seconds: float) -> None:
         f"rejected {_counts(rejected) or 'nothing'}",
         f"engine tokens {prompt:,} in, {output:,} out",
         f"{seconds:.1f} s",
+        *(f"report {row['notes']['page']}" for row in rows if "page" in row["notes"]),
     ]
     figures: dict[str, Any] = {"written": written, "rejected": rejected, "published": published}
     figures |= {"prompt_tokens": prompt, "output_tokens": output, "seconds": round(seconds, 1), "exit_status": status}

@@ -86,4 +86,16 @@ RECORDS: dict[str, Table] = {
             "run_id": RUN_ID,
         },
     ),
+    "training_curves": Table(
+        "A point of the course of a training.",
+        ("run_id", "stage", "step", "name"),
+        ("train_sasrec",),
+        {
+            "run_id": RUN_ID,
+            "stage": (STRING, "that trained"),
+            "step": (LONG, "from 1; of SASRec, the epoch"),
+            "name": (STRING, "of the figure: loss, ndcg_at_10, …"),
+            "value": (DOUBLE, "the figure after the step"),
+        },
+    ),
 }

@@ -45,6 +45,12 @@ class Rules:
         """Those rows whose user_id gets a list."""
         return users.filter(pc.invert(pc.is_in(users["user_id"], value_set=self._users))) if self.users else users
 
+    def bars(self, item_id: str, category: str | None) -> str | None:
+        """The setting by which the item may not be listed, None where it may."""
+        if item_id in self.items:
+            return "rules.exclude_items"
+        return "rules.categories" if self.categories and category not in self.categories else None
+
     def limit(self, category: str | None) -> int:
         """Most items of the category in one list."""
         default = NO_LIMIT if category is None or self.quota is None else self.quota

@@ -8,6 +8,7 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -155,6 +156,26 @@ def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
         return None, TABLES[name].empty_table()
     table = DeltaTable(address(root, name))
     return table.version(), _dataset(root, name, table).to_table().cast(TABLES[name])
+
+
+def read_before(
+    root: str, name: str, time: datetime, columns: list[str] | None = None, filters: list | None = None
+) -> pa.Table | None:
+    """What `read` would have returned at that time; None where there was no table, or its files are gone by now."""
+    if not exists(root, name):
+        return None
+    table = DeltaTable(address(root, name))
+    milliseconds = time.timestamp() * 1000
+    old = [commit["version"] for commit in table.history() if commit["timestamp"] < milliseconds]
+    if not old:
+        return None
+    schema = _schema(name, columns)
+    rows = filters_to_expression(filters) if filters else None
+    try:
+        table.load_as_version(max(old))
+        return _dataset(root, name, table).to_table(columns=schema.names, filter=rows).cast(schema)
+    except (DeltaError, FileNotFoundError):
+        return None
 
 
 def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:

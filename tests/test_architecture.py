@@ -28,9 +28,10 @@ MAY_IMPORT = {
     "planning": SERVICES | STAGES | {"evaluation", "training"},
     "publishing": SERVICES | STAGES,
     "reports": BASE | {"storage"},
+    "intake": SERVICES | {"collaborative"},
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
-    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning"},
+    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake"},
 }
 # Heavy library: the only places that import it.
 HOMES = {

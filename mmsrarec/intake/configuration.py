@@ -16,8 +16,8 @@ COLUMN = 40  # where comments begin
 def text(config: Config, tables: tuple[Table, Table], found: list[Guess], extra: list[str], columns: Columns) -> str:
     """The whole file."""
     head = [
-        "# Written by `mmsrarec init`; each line says why it is there. Every setting with its default and its meaning is",
-        "# in mmsrarec/config/settings.py; relative paths start where the command is started.",
+        "# Written by `mmsrarec init`; each line says why it is there. Every setting with its default and its meaning",
+        "# is in mmsrarec/config/settings.py; relative paths start where the command is started.",
     ]
     parts = [
         _inputs(config, tables),

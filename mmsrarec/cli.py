@@ -185,6 +185,45 @@ def report(
     sys.exit(_guarded(work))
 
 
+@app.command()
+def init(
+    items: Annotated[str, typer.Option("--items", metavar="FILE", help="Items: Delta, Parquet or CSV, or s3://.")],
+    interactions: Annotated[str, typer.Option("--interactions", metavar="FILE", help="Interactions: the same.")],
+    images: Annotated[str | None, typer.Option("--images", help="Folder or .zip archive of their pictures.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The configuration to write.")] = Path("shop.yaml"),
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Say which column is ours.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="Folder or hub name of a multimodal model.")] = "bundled",
+    force: Annotated[bool, typer.Option("--force", help="Replace the configuration if it is there.")] = False,
+) -> None:
+    """Look at your files and write a configuration that runs; asks for the columns that it cannot guess."""
+
+    def work() -> None:
+        from mmsrarec.intake import dialogue
+        from mmsrarec.intake.init import Places
+
+        dialogue.init(Places(items, interactions, images, model, out), column or [], force)
+
+    sys.exit(_guarded(work))
+
+
+@app.command()
+def check(
+    config: ConfigPath,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+) -> None:
+    """What is wrong with the data, the model and this machine, worst first, each with its remedy; starts no engine."""
+
+    def work() -> int:
+        from mmsrarec.intake.check import check as report
+
+        return report(load(config, settings or []), as_json)
+
+    sys.exit(_guarded(work))
+
+
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
         sys.exit(_run(lambda: load(config, settings or []), [name]))

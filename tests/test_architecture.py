@@ -28,11 +28,12 @@ MAY_IMPORT = {
     "planning": SERVICES | STAGES | {"evaluation", "training"},
     "publishing": SERVICES | STAGES,
     "reports": BASE | {"storage"},
+    "intake": SERVICES | {"collaborative"},
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
     "library": SERVICES | {"reports", "pipeline", "planning"},
     "documentation": BASE | {"cli"},
-    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning"},
+    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake"},
 }
 # Heavy library: the only places that import it.
 HOMES = {

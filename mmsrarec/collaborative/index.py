@@ -32,6 +32,7 @@ from mmsrarec.storage import guard, runs
 METRIC = "IP"  # of vectors of length 1, so the cosine
 MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
 INSERT_ROWS = 4096
+ANSWER_SECONDS = 5.0  # that a server may take to say its version
 EXACT_UP_TO = 100_000  # rows; a larger collection gets an inverted file, which is approximate but repeatable
 SAMPLE = 100  # vectors that are looked up before the swap, each for
 DEPTH = 10  # neighbors
@@ -76,6 +77,21 @@ def indexed_rows(histories: pa.Table, positions: int) -> pa.Table:
         rows = pa.table({"user_id": rows["user_id"], "item_ids": before})
         parts.append(rows.append_column("next_item_id", last))
     return pa.concat_tables(parts).combine_chunks()
+
+
+def server_version(config: Config) -> str:
+    """Version of the Milvus server at index.uri; raises UserError where it does not answer in a few seconds."""
+    client = None
+    try:
+        with _quiet():
+            token = os.environ.get(config.index.token_env or "", "")
+            client = MilvusClient(uri=config.index.uri, token=token, timeout=ANSWER_SECONDS)
+            return client.get_server_version(timeout=ANSWER_SECONDS)
+    except (MilvusException, OSError) as error:
+        raise UserError(f"{config.index.uri}: does not answer ({error}); see index.token_env") from None
+    finally:
+        if client:
+            client.close()
 
 
 def version_of(collection: str, model_hash: str, rows: pa.Table) -> str:

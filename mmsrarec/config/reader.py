@@ -46,8 +46,8 @@ def _override(values: dict, override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: expected a.b=value")
     *parents, last = key.strip().split(".")
-    if parents[:2] == ["inputs", "columns"] and len(parents) > 2:
-        raise ConfigError(f"--set {override}: expected inputs.columns.OURS=THEIRS")
+    if parents[:1] == ["inputs"] and parents[1:2] in (["columns"], ["interactions_columns"]) and len(parents) > 2:
+        raise ConfigError(f"--set {override}: expected inputs.{parents[1]}.OURS=THEIRS")
     place = values
     for parent in parents:
         place = place.setdefault(parent, {})

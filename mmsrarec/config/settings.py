@@ -19,6 +19,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, protected_namespaces=())
 
 
+class Csv(Section):
+    """How a CSV file is written, where its name does not say it; a quote within quotes is doubled."""
+
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="default: tab in .tsv, else comma")
+    encoding: str = Field("utf-8", description="as in utf-16, windows-1252, shift_jis")
+
+
+class CsvFiles(Section):
+    """Of the inputs that are CSV files."""
+
+    items: Csv = Csv()
+    interactions: Csv = Csv()
+
+
 class Inputs(Section):
     """The user's own data."""
 
@@ -26,6 +40,10 @@ class Inputs(Section):
     interactions: str = Field(description="interactions: a Delta table, a Parquet file or folder, or a CSV file")
     images: str | None = Field(None, description="folder, .zip archive or prefix the image column is relative to")
     columns: dict[str, str] = Field({}, description="our column name = the name in your files")
+    interactions_columns: dict[str, str] = Field(
+        {}, description="the same for the interactions alone, where both files call a column differently"
+    )
+    csv: CsvFiles = CsvFiles()
     text: list[str] = Field(["title", "description", "category"], description="item columns that make up its text")
 
 

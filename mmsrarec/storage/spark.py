@@ -4,7 +4,6 @@ The Arrow side is storage/tables.py; both write the same plain protocol. What th
 """
 
 import getpass
-import json
 import os
 import re
 import sys
@@ -24,7 +23,7 @@ from pyspark.sql.types import StructType
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, ProcessDiedError, UserError
 from mmsrarec.schemas import TABLES
-from mmsrarec.storage import guard
+from mmsrarec.storage import guard, inputs
 from mmsrarec.storage.tables import PROPERTIES
 
 # What every session needs, however it was started.
@@ -34,6 +33,8 @@ SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     # pandas writes nanoseconds by default, for which Spark has no type; as integers they are plain timestamps.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Otherwise a CSV file may be UTF or ISO-8859-1 only.
+    "spark.sql.legacy.javaCharsets": "true",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     # A Delta log of ours has a few files: the default of 50 tasks to read one costs seconds per commit.
@@ -41,7 +42,6 @@ SETTINGS = {
 }
 # Its one use of pandas here is to ask for the version.
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # Some errors of Spark reach Python as its own exceptions and some as plain Java ones; both carry [CONDITION] message.
 CONDITION = re.compile(r"\[(?P<name>[A-Z_]+)[A-Z_.]*\] *(?P<message>[^\n]*)")
 UNREADABLE = (
@@ -85,16 +85,16 @@ def session(config: Config) -> SparkSession:
     return spark
 
 
-def read_input(spark: SparkSession, path: str, setting: str) -> DataFrame:
-    """A Delta table, a Parquet file or folder, or CSV (tab-separated where it ends in .tsv; every column a string).
+def read_input(spark: SparkSession, config: Config, table: str) -> DataFrame:
+    """A Delta table, a Parquet file or folder, or CSV (every column a string); `table` is items or interactions.
 
-    Raises InputError, naming `setting`, where there is nothing that can be read.
+    Raises InputError, naming the setting, where there is nothing that can be read.
     """
-    address = _address(path)
-    with readable(f"{setting}={path}"):
-        rows = _load(spark, address, _kind(spark, address, f"{setting}={path}"))
+    source = inputs.source(config, table)
+    with readable(source):
+        rows = _load(spark, config, table)
     if not rows.columns:
-        raise InputError(f"{setting}={path}: the file is empty")
+        raise InputError(f"{source}: the file is empty")
     return rows
 
 
@@ -109,13 +109,16 @@ def _address(path: str) -> str:
     return path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
 
 
-def _load(spark: SparkSession, address: str, kind: str) -> DataFrame:
-    if kind == "delta":
+def _load(spark: SparkSession, config: Config, table: str) -> DataFrame:
+    address = _address(getattr(config.inputs, table))
+    if DeltaTable.isDeltaTable(spark, address):
         return spark.read.format("delta").load(address)
-    if kind == ".parquet":
+    names = _names(spark, address, inputs.source(config, table))
+    if inputs.kind(names, config, table) == ".parquet":
         return spark.read.parquet(address)
-    options = {"header": True, "multiLine": True, "quote": '"', "escape": '"', "sep": DELIMITERS[kind]}
-    return spark.read.options(**options).csv(address)
+    written = {"sep": inputs.delimiter(names, config, table), "encoding": getattr(config.inputs.csv, table).encoding}
+    options = {"header": True, "multiLine": True, "quote": '"', "escape": '"'}
+    return spark.read.options(**options, **written).csv(address)
 
 
 def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
@@ -166,21 +169,14 @@ def alive() -> Iterator[None]:
         ) from error
 
 
-def _kind(spark: SparkSession, address: str, source: str) -> str:
-    """`delta`, `.parquet`, `.csv` or `.tsv`, by name and by what a folder holds."""
-    if DeltaTable.isDeltaTable(spark, address):
-        return "delta"
+def _names(spark: SparkSession, address: str, source: str) -> list[str]:
+    """Names of the files at or under an address; raises InputError where there is none."""
     names = _files(spark, address)
     if names is None:
         raise InputError(f"{source}: no such file or folder (relative paths start at {os.getcwd()})")
     if not names:
         raise InputError(f"{source}: the folder is empty")
-    for suffix in (".parquet", *DELIMITERS):
-        if any(name.lower().endswith((suffix, f"{suffix}.gz", f"{suffix}.zst")) for name in names):
-            return suffix
-    raise InputError(
-        f"{source}: expected a Delta table, Parquet (.parquet) or CSV (.csv, .tsv), found {json.dumps(names[:3])}"
-    )
+    return names
 
 
 def _files(spark: SparkSession, address: str) -> list[str] | None:

@@ -1,0 +1,66 @@
+"""How a CSV file is written: its encoding and its delimiter, from its first part. Nothing is decided by its name."""
+
+import codecs
+import csv
+import io
+
+from charset_normalizer import from_bytes
+
+from mmsrarec.config import Csv
+
+CANDIDATES = (",", ";", "\t", "|")
+BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+RECORDS = 200  # that are compared
+
+
+def guess(head: bytes) -> Csv:
+    """The settings that read a file which begins with `head`."""
+    found = encoding(head)
+    return Csv(encoding=found, delimiter=delimiter(decoded(head, found)))
+
+
+def encoding(head: bytes) -> str:
+    """UTF-8 where the bytes are valid in it, else the likeliest of the others."""
+    for mark, name in BOMS:
+        if head.startswith(mark):
+            return name
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # a character that is cut at the end is no error
+        return "utf-8"
+    except UnicodeDecodeError:
+        best = from_bytes(head).best()
+    found = best.encoding if best else "cp1252"
+    # Of what they share; windows-1252 has more (the euro sign), and Western exports are written in it.
+    return "windows-1252" if found in ("cp1252", "latin_1", "cp1250", "cp437", "cp850") else found.replace("_", "-")
+
+
+def delimiter(text: str) -> str:
+    """The candidate that cuts the most records as wide as the first, the wider the better."""
+    return max(CANDIDATES, key=lambda candidate: _fit(text, candidate))
+
+
+def _fit(text: str, candidate: str) -> tuple[bool, float, int]:
+    widths = [len(record) for record in records(text, candidate, RECORDS)]
+    if not widths:
+        return False, 0.0, 0
+    return widths[0] > 1, sum(width == widths[0] for width in widths) / len(widths), widths[0]
+
+
+def records(text: str, separator: str, most: int) -> list[list[str]]:
+    """The first records that are whole; blank lines are none."""
+    reader, found = csv.reader(io.StringIO(text, newline=""), delimiter=separator), []
+    try:
+        for record in reader:
+            if record:
+                found.append(record)
+            if len(found) > most:
+                break
+    except csv.Error:  # a field without end: not this delimiter, or not CSV
+        pass
+    return found[:-1] if len(found) > 1 else found
+
+
+def decoded(head: bytes, encoding: str) -> str:
+    """Text of the file's first part, its byte order mark left out; what is no character becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    return decoder(errors="replace").decode(head)

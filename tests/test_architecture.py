@@ -28,9 +28,10 @@ MAY_IMPORT = {
     "planning": SERVICES | STAGES | {"evaluation", "training"},
     "publishing": SERVICES | STAGES,
     "reports": BASE | {"storage"},
+    "cluster": BASE,
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
-    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning"},
+    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "cluster"},
 }
 # Heavy library: the only places that import it.
 HOMES = {
@@ -43,6 +44,7 @@ HOMES = {
     "pyspark": ("storage/spark.py", "storage/jars.py", "preparation/"),
     "delta": ("storage/spark.py", "storage/jars.py"),
     "transformers": ("engines/template.py", "demo/"),
+    "kubernetes": ("cluster/night.py",),
     "PIL": ("storage/objects.py", "demo/"),
 }
 

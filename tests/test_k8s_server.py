@@ -194,7 +194,7 @@ RIGHTS = {
     },
     "mmsrarec-spark-driver": {
         "/pods": {"get", "list", "watch", "create", "patch", "delete", "deletecollection"},
-        "/configmaps": {"get", "list", "create", "update", "delete", "deletecollection"},
+        "/configmaps": {"create", "list", "delete", "deletecollection"},
     },
     "mmsrarec-ray-head": {},
     "mmsrarec-worker": {},

@@ -71,10 +71,21 @@ Settings = Annotated[
 ]
 
 
+def _stages_from(first: str) -> list[str]:
+    names = list(STAGES)
+    if first not in names:
+        raise typer.BadParameter(f"no stage {first}; the stages are {', '.join(names)}")
+    return names[names.index(first) :]
+
+
 @app.command()
-def run(config: ConfigPath, settings: Settings = None) -> None:
+def run(
+    config: ConfigPath,
+    settings: Settings = None,
+    first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Start with this stage.")] = "build_cf",
+) -> None:
     """Every stage in order: from items and interactions to lists with reasons, and their evaluation."""
-    sys.exit(_run(lambda: load(config, settings or []), list(STAGES)))
+    sys.exit(_run(lambda: load(config, settings or []), _stages_from(first)))
 
 
 @app.command()
@@ -222,6 +233,21 @@ def check(
         return report(load(config, settings or []), as_json)
 
     sys.exit(_guarded(work))
+
+
+@app.command()
+def night(
+    job: Annotated[str, typer.Option(envvar="JOB_NAME", help="The Job that this is a pod of.")],
+    namespace: Annotated[str, typer.Option(envvar="NAMESPACE", help="Where the Job and the night are.")],
+    template: Annotated[str, typer.Option(help="Name of the suspended SparkApplication and RayJob.")] = "mmsrarec",
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="For both objects; repeatable.")] = None,
+) -> None:
+    """On Kubernetes: build_cf by the Spark operator, then the other stages by KubeRay; waits for both."""
+
+    from mmsrarec.cluster.night import launch
+
+    labels = {key: value for key, _, value in (part.partition("=") for part in label or [])}
+    sys.exit(_guarded(lambda: launch(job, namespace, template, labels)))
 
 
 def _add_stage(name: str) -> None:

@@ -77,6 +77,14 @@ class ProcessDiedError(UserError):
     retry = True
 
 
+class NightError(UserError):
+    """A part of a night on a cluster failed; the exit status is the part's own."""
+
+    def __init__(self, message: str, exit_status: int):
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
 FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")
 
 

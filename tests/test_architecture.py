@@ -29,11 +29,12 @@ MAY_IMPORT = {
     "publishing": SERVICES | STAGES,
     "reports": BASE | {"storage"},
     "intake": SERVICES | {"collaborative"},
+    "cluster": BASE,
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
     "library": SERVICES | {"reports", "pipeline", "planning"},
     "documentation": BASE | {"cli"},
-    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake"},
+    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake", "cluster"},
 }
 # Heavy library: the only places that import it.
 HOMES = {
@@ -46,6 +47,7 @@ HOMES = {
     "pyspark": ("storage/spark.py", "storage/jars.py", "preparation/"),
     "delta": ("storage/spark.py", "storage/jars.py"),
     "transformers": ("engines/template.py", "demo/"),
+    "kubernetes": ("cluster/night.py",),
     "PIL": ("storage/objects.py", "demo/"),
     "matplotlib": ("reports/page/plots.py", "reports/page/svg.py"),
     "jinja2": ("reports/page/page.py",),

@@ -62,6 +62,10 @@ class Run(Section):
     error_budget: Fraction = Field(0.2, description="a stage stops when more than this share of its rows is rejected")
     lease: Positive = Field(300, description="seconds without a heartbeat after which a run's lock may be taken over")
     metrics: str | None = Field(None, description="file of the Prometheus metrics; default metrics.prom in the lake")
+    id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="run_id, the same for the jobs of one night"
+    )
+    wait: Count = Field(0, description="seconds to wait for a lake that another run holds; 0: refuse at once")
 
     @property
     def run_date(self) -> str:
@@ -143,9 +147,33 @@ class Engine(Section):
     )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     replicas: Positive = Field(1, description="engines side by side")
-    num_gpus: float = Field(0, ge=0, description="GPUs per engine; 0 on a CPU")
+    max_replicas: Positive | None = Field(
+        None, description="Ray adds engines up to this many as work waits and machines come; default: replicas"
+    )
+    num_gpus: float = Field(0, ge=0, description="GPUs per engine, below 1 for engines that share one; 0 on a CPU")
     batch_rows: Positive = Field(32, description="users or items handed to an engine at a time")
     extra: dict[str, Any] = Field({}, description="further vLLM engine arguments")
+
+    @property
+    def most_replicas(self) -> int:
+        return self.max_replicas or self.replicas
+
+    @model_validator(mode="after")
+    def _fits_its_gpus(self) -> "Engine":
+        if self.max_replicas and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas={self.max_replicas} is below replicas={self.replicas}")
+        split = self.tensor_parallel_size * int(self.extra.get("pipeline_parallel_size", 1))
+        if self.num_gpus and self.num_gpus != split and (self.num_gpus >= 1 or split > 1):
+            raise ValueError(
+                f"num_gpus={self.num_gpus:g}, but one engine spreads over tensor_parallel_size={split} GPUs; give it "
+                "as many; without tensor parallelism one GPU, or a part of one"
+            )
+        if 0 < self.num_gpus < self.gpu_memory_utilization:
+            raise ValueError(
+                f"gpu_memory_utilization={self.gpu_memory_utilization:g} is of a whole GPU, of which this engine has "
+                f"num_gpus={self.num_gpus:g}; the engines that share it need room: lower it to that or less"
+            )
+        return self
 
 
 class SummarizeItems(Section):

@@ -115,7 +115,7 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
         fn_constructor_args=(config, work.origin),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=engine.replicas),
+        compute=ray.data.ActorPoolStrategy(min_size=engine.replicas, max_size=engine.most_replicas),
         num_cpus=1,
         num_gpus=engine.num_gpus or None,
         **_restarts(),
@@ -212,12 +212,12 @@ def _ray(config: Config) -> Iterator[None]:
 
 
 def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) -> dict:
-    own = {"address": "local", "num_cpus": config.engine.replicas + 1, "include_dashboard": False}
+    own = {"address": "local", "num_cpus": config.engine.most_replicas + 1, "include_dashboard": False}
     own["object_store_memory"] = OBJECT_STORE_BYTES
     if len(str(scratch.path)) <= LONGEST_FOLDER:
         own["_temp_dir"] = str(scratch.path)
     if not config.engine.num_gpus:  # Ray would give an engine one thread
-        threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
+        threads = max(1, len(os.sched_getaffinity(0)) // config.engine.most_replicas)
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
     return own
 

@@ -1,6 +1,7 @@
 """mmsrarec from Python: what `mmsrarec` offers under its own name, for a notebook or a scheduler's task.
 
-Nothing here ends the process, nor keeps its signals: what was read is returned, and what went wrong is raised. One run at a time holds a lake, whoever starts it: a second one, in this process or elsewhere, gets LockError.
+Nothing here ends the process, nor keeps its signals: what was read is returned, and what went wrong is raised. One run
+at a time holds a lake, whoever starts it: a second one, in this process or elsewhere, gets LockError.
 """
 
 import difflib

@@ -137,7 +137,7 @@ def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(folder, [*shop.settings, f"lake.root={folder / 'lake'}"], shop.first)
 
 
-def test_the_commands_around_a_run_do_what_they_say(night: Shop) -> None:
+def test_the_commands_around_a_run_do_what_they_say(night: Shop, spark) -> None:
     """Those that run stages are run by test_end_to_end.py, all but publish, which is one of a night's own."""
     users = night.folder / "users.csv"
     users.write_text("user_id\nuser-0003\n")

@@ -27,12 +27,23 @@ from mmsrarec.storage import tables
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
-CODE = re.findall(r"`([^`\n]+)`", PROSE.replace("\n", " "))
-FENCED = [line.strip() for kind, block in BLOCKS if kind == "sh" for line in block.replace("\\\n", " ").splitlines()]
+WRITTEN = documentation.PART.sub("", PROSE)  # by hand
 FIRST_WORDS = ("mmsrarec", ".venv/bin/mmsrarec", "make", "python", "spark-submit", ".tools/bin/uv")
-COMMANDS = list(dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in FENCED if line)) + list(
-    dict.fromkeys(words for words in CODE if words.split()[0] in FIRST_WORDS and len(words.split()) > 1)
-)
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", text.replace("\n", " "))
+
+
+def commands(text: str) -> list[str]:
+    """Those of the blocks, and those in a text."""
+    blocks = "\n".join(block.replace("\\\n", " ") for kind, block in BLOCKS if kind == "sh")
+    fenced = [shlex.join(shlex.split(line, comments=True)) for line in blocks.splitlines()]
+    inline = [words for words in code(text) if words.split()[0] in FIRST_WORDS and len(words.split()) > 1]
+    return [line for line in dict.fromkeys(fenced + inline) if line]
+
+
+COMMANDS = commands(PROSE)
 PROGRAM = typer.main.get_group(app)
 OPEN = {  # what a person puts in; DATE is the night of the shop that the tests share
     "CONFIG": "conf/local.yaml",
@@ -70,7 +81,7 @@ def test_every_setting_it_mentions_exists() -> None:
     known = {f"{prefix}{name}" for prefix, fields in sections() for name in fields}
     heads = {prefix for prefix, _ in sections() if prefix}
     given = re.findall(r"--set ([\w.]+)=", README)
-    shown = [match[0] for words in CODE if (match := re.match(r"[a-z_]+\.[a-z_]+(?=$|=|\W)", words))]
+    shown = [match[0] for words in code(PROSE) if (match := re.match(r"[a-z_]+\.[a-z_]+(?=$|=|\W)", words))]
     mentioned = {".".join(name.split(".")[:2]) for name in given + shown if name.startswith(tuple(heads))}
     files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py"))}
     assert len(mentioned) > 20
@@ -137,7 +148,7 @@ def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(folder, [*shop.settings, f"lake.root={folder / 'lake'}"], shop.first)
 
 
-def test_the_commands_around_a_run_do_what_they_say(night: Shop) -> None:
+def test_the_commands_around_a_run_do_what_they_say(night: Shop, spark) -> None:
     """Those that run stages are run by test_end_to_end.py, all but publish, which is one of a night's own."""
     users = night.folder / "users.csv"
     users.write_text("user_id\nuser-0003\n")
@@ -145,8 +156,8 @@ def test_the_commands_around_a_run_do_what_they_say(night: Shop) -> None:
     given = [word for setting in night.settings for word in ("--set", setting)]
     long = {"run", *STAGES} - {"publish"}
     ran = set()
-    for line in COMMANDS:
-        program, *arguments = shlex.split(re.sub(r"[\[\]]", "", line))
+    for line in commands(WRITTEN):
+        program, *arguments = shlex.split(line)
         if Path(program).name != "mmsrarec" or arguments[0] in long or len(arguments) == 1:
             continue
         result = CliRunner().invoke(app, [*filled(arguments, RUN_ID=run_id, USERS_FILE=str(users)), *given])

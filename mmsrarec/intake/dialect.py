@@ -47,7 +47,7 @@ def _fit(text: str, candidate: str) -> tuple[bool, float, int]:
 
 
 def records(text: str, separator: str, most: int) -> list[list[str]]:
-    """The first records that are whole; blank lines are none."""
+    """The first records; blank lines are none, nor is the last of many, which may be cut."""
     reader, found = csv.reader(io.StringIO(text, newline=""), delimiter=separator), []
     try:
         for record in reader:
@@ -57,7 +57,7 @@ def records(text: str, separator: str, most: int) -> list[list[str]]:
                 break
     except csv.Error:  # a field without end: not this delimiter, or not CSV
         pass
-    return found[:-1] if len(found) > 1 else found
+    return found[:-1] if len(found) > 2 else found
 
 
 def decoded(head: bytes, encoding: str) -> str:

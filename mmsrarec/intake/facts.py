@@ -137,7 +137,9 @@ def _clean_items(batch: pa.Table, config: Config) -> pa.Table:
     ids = values.identifier(_column(batch, "item_id"))
     empty = pa.nulls(batch.num_rows, pa.string())
     texts = [values.trimmed(_column(batch, name)) for name in config.inputs.text if name in batch.column_names]
-    text = pc.binary_join_element_wise(*texts, ". ", null_handling="skip") if texts else empty
+    # Not null_handling="skip", which loses rows where all are null.
+    ended = [pc.fill_null(pc.binary_join_element_wise(text, "", ". "), "") for text in texts]
+    text = pc.binary_join_element_wise(*ended, "") if ended else empty
     found = values.available(_column(batch, "available")) if "available" in batch.column_names else None
     available = found if found is not None else pa.array([True] * batch.num_rows)
     error = values.first_of(

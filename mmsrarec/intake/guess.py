@@ -18,6 +18,7 @@ from mmsrarec.intake.profile import Column
 from mmsrarec.storage.inputs import listed, near
 
 MARGIN = 0.15  # by which the best must be ahead of the next where a wrong guess would go unnoticed
+SOME = 0.02  # of the ids are known at least, or they are others
 FEW = 20  # different values; no shop of ours has so few users
 TABLES = {"user_id": "interactions", "timestamp": "interactions"}
 OPTIONAL = ("image", "available", "category", "description", "title")
@@ -120,7 +121,8 @@ def _item_ids(columns: Columns) -> tuple[list[Guess], list[Question]]:
     ends = [_candidates(columns, columns.items, "items"), _candidates(columns, columns.taken, "interactions")]
     pairs = sorted((_pair(*end) for end in product(*ends)), key=lambda pair: -pair.score)
     likely = [pair for pair in pairs if pair.score > pairs[0].score - MARGIN]
-    if not pairs or pairs[0].score < 0.5:
+    settled = all(map(_settled, [columns] * 2, (columns.items, columns.taken), ("items", "interactions")))
+    if not pairs or (not settled and (pairs[0].score < 0.5 or pairs[0].known < SOME)):
         return [], [
             Question(
                 "item_id", table, "no ids of one file are found in the other", tuple(column.name for column in end)
@@ -147,11 +149,15 @@ def _item_ids(columns: Columns) -> tuple[list[Guess], list[Question]]:
 
 def _candidates(columns: Columns, all_: list[Column], table: str) -> list[Column]:
     """What may be the item_id of a table: what was given, what is named as ours, else what looks like ids."""
-    chosen = columns.chosen("item_id", table) or next((column for column in all_ if column.name == "item_id"), None)
-    if chosen:
-        return [chosen]
+    settled = _settled(columns, all_, table)
+    if settled:
+        return [settled]
     other = columns.given.get("user_id"), columns.given.get("timestamp")
     return [column for column in all_ if column.may_identify and column.name not in other and not _is_clock(column)]
+
+
+def _settled(columns: Columns, all_: list[Column], table: str) -> Column | None:
+    return columns.chosen("item_id", table) or next((column for column in all_ if column.name == "item_id"), None)
 
 
 def _is_clock(column: Column) -> bool:

@@ -74,9 +74,11 @@ def _dialect(config: Config, table: str) -> Csv | None:
     place, source = getattr(config.inputs, table), inputs.source(config, table)
     found = sources.files(place, source)
     names = sources.names(found)
-    if any("_delta_log" in file.path for file in found) or any(".parquet" in name.lower() for name in names):
+    if any(".parquet" in name.lower() for name in names):
         return None
     with sources.readable(source):
+        if sources.is_delta(place):
+            return None
         head = sources.head(found[0], place)
     if not head:
         raise InputError(f"{source}: the file is empty")

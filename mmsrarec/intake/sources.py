@@ -33,8 +33,9 @@ class Table:
         self.ragged, self._csv = 0, None
         with readable(self.source):
             self.files = files(self.place, self.source)
-            self.delta = self._is_delta()
+            self.delta = is_delta(self.place)
             if self.delta:
+                allow_http(self.place)
                 self._data = tables.open_dataset(self.place)
             elif inputs.kind(names(self.files), config, table) == ".parquet":
                 self._data = _parquet(self.place)
@@ -71,14 +72,6 @@ class Table:
                 left -= batch.num_rows
                 if left <= 0:
                     return
-
-    def _is_delta(self) -> bool:
-        system, path = locate(self.place)
-        if system.get_file_info(f"{path}/_delta_log").type != fs.FileType.Directory:
-            return False
-        if self.place.startswith("s3://") and endpoint().startswith("http://"):
-            os.environ.setdefault("AWS_ALLOW_HTTP", "true")  # delta-rs asks for it, Arrow does not
-        return tables.is_table(self.place)
 
     def _header(self) -> pa.Schema:
         """Names as Spark gives them: one that is empty or there twice gets its number."""
@@ -117,6 +110,19 @@ class Table:
 _SIZES = {"batch_size": BATCH_ROWS, "batch_readahead": 2, "fragment_readahead": 1}
 
 
+def is_delta(place: str) -> bool:
+    """Is there a log of Delta's? Not asked of delta-rs, which takes minutes where a store does not answer."""
+    system, path = locate(place)
+    log = system.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
+    return any(file.extension in ("json", "parquet") for file in log)
+
+
+def allow_http(place: str) -> None:
+    """Let delta-rs use a store without encryption that the environment names, as Arrow does."""
+    if place.startswith("s3://") and endpoint().startswith("http://"):
+        os.environ.setdefault("AWS_ALLOW_HTTP", "true")
+
+
 def files(place: str, source: str) -> list[fs.FileInfo]:
     """The files at or under an address that count; raises InputError where there is none."""
     system, path = locate(place)
@@ -127,10 +133,15 @@ def files(place: str, source: str) -> list[fs.FileInfo]:
         if found.type == fs.FileType.File:
             return [found]
         under = system.get_file_info(fs.FileSelector(path, recursive=True))
-    kept = [file for file in under if file.is_file and not file.base_name.startswith(("_", "."))]
+    kept = [file for file in under if file.is_file and not _hidden(file.path.removeprefix(path))]
     if not kept:
         raise InputError(f"{source}: the folder is empty")
     return sorted(kept, key=lambda file: file.path)
+
+
+def _hidden(path: str) -> bool:
+    """As Spark has it; _day=1 is a partition."""
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.split("/"))
 
 
 def names(found: list[fs.FileInfo]) -> list[str]:

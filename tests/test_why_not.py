@@ -178,6 +178,16 @@ def test_the_setting_that_is_named_changes_it(config: Config, told: dict[str, li
     assert {"scored", "quota"} <= {step for step, _ in tried}
 
 
+def test_nothing_is_written_and_nothing_held(config: Config, told: dict[str, list[Step]]) -> None:
+    def files() -> set[tuple[Path, int]]:
+        return {(path, path.stat().st_mtime_ns) for path in Path(config.lake.root).rglob("*") if path.is_file()}
+
+    before = files()
+    for name in ("candidate", "scored", None):
+        why_not(config, USER, next(item for item, steps in told.items() if dropped(steps) == name))
+    assert files() == before
+
+
 def test_the_ranking_is_that_of_the_stage(config: Config) -> None:
     rows = tables.read(config.lake.root, "recommendations", filters=[("user_id", "=", USER)]).sort_by("rank")
     listed = ranking(config, USER).listed

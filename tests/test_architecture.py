@@ -45,7 +45,7 @@ HOMES = {
     "transformers": ("engines/template.py", "demo/"),
     "PIL": ("storage/objects.py", "demo/"),
     "matplotlib": ("reports/page/plots.py", "reports/page/svg.py"),
-    "jinja2": ("reports/page/page.py",),
+    "jinja2": ("reports/page/page.py", "engines/template.py"),
 }
 
 

@@ -50,7 +50,7 @@ HOMES = {
     "kubernetes": ("cluster/night.py",),
     "PIL": ("storage/objects.py", "demo/"),
     "matplotlib": ("reports/page/plots.py", "reports/page/svg.py"),
-    "jinja2": ("reports/page/page.py",),
+    "jinja2": ("reports/page/page.py", "engines/template.py"),
 }
 
 

@@ -50,7 +50,7 @@ def look(config: Config, figures: Figures, user_ids: list[str]) -> Looks:
     """At these users, or at some drawn by run.seed; raises InputError for one that is not there."""
     night = figures.tonight.night
     run_date = night.run_date if night else None
-    chosen = user_ids or story.sample_users(config, config.report.users, run_date)
+    chosen = user_ids or story.sample_users(config, config.report.users, run_date)[::-1]
     users = story.of_users(config, list(dict.fromkeys(chosen)), run_date) if chosen else []
     items = _items(config, figures)
     thumbnails = Thumbnails(config)

@@ -83,7 +83,7 @@ def evaluation(config: Config, tonight: Tonight) -> Evaluation | None:
     for run_id in dict.fromkeys([latest["run_id"], *(row["run_id"] for row in reversed(same))]):
         rows = tables.read(config.lake.root, "evaluation", filters=[("run_id", "=", run_id)]).to_pylist()
         if rows:
-            names = dict.fromkeys(row["protocol"] for row in rows)
+            names = sorted({row["protocol"] for row in rows})
             return Evaluation(run_id, [_protocol(name, rows) for name in names])
     return None
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from manifests import OVERLAYS, ROOT, Object, base, of_kind, one, overlay, pods
+from manifests import OVERLAYS, ROOT, Object, base, launch_command, of_kind, one, overlay, pods
 
 from mmsrarec import errors
 from mmsrarec.config import Config, load
@@ -265,11 +265,6 @@ def test_the_commands_are_those_of_this_program(objects, ray, spark, config) -> 
     assert config.run.run_date == "2026-11-21" and config.run.id == "20261121T010000-abc123"
     assert config.run.wait > config.run.lease, "the next try outwaits the lock of a lost one"
     assert launch_command(objects)[:2] == ["mmsrarec", "night"]
-
-
-def launch_command(objects: list[Object]) -> list[str]:
-    (launcher,) = [pod for pod in pods(objects) if pod.component == "launcher"]
-    return launcher.spec["containers"][0]["command"]
 
 
 def test_the_engines_that_are_asked_for_have_room(ray, config) -> None:

@@ -72,3 +72,8 @@ def pods(objects: list[Object]) -> Iterator[Pod]:
     yield Pod("RayJob head", head)
     for group in cluster["workerGroupSpecs"]:
         yield Pod(f"RayJob {group['groupName']}", group["template"])
+
+
+def launch_command(objects: list[Object]) -> list[str]:
+    (launcher,) = [pod for pod in pods(objects) if pod.component == "launcher"]
+    return launcher.spec["containers"][0]["command"]

@@ -6,9 +6,10 @@ What a server does say is in test_k8s_server.py.
 import re
 import shutil
 import tomllib
+from pathlib import Path
 
 import pytest
-from manifests import OVERLAYS, ROOT, Object, base, of_kind, one, overlay, pods
+from manifests import OVERLAYS, ROOT, Object, base, launch_command, of_kind, one, overlay, pods
 
 from mmsrarec import errors
 from mmsrarec.config import Config, load
@@ -22,9 +23,13 @@ DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     if request.param == "base":
         return base()
+    return made(request.param)
+
+
+def made(name: str) -> list[Object]:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not on PATH: overlays cannot be made")
-    return overlay(request.param)
+    return overlay(name)
 
 
 @pytest.fixture
@@ -50,12 +55,10 @@ def pinned(name: str) -> str:
 
 
 def test_kustomize_makes_of_the_base_what_its_files_say() -> None:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not on PATH")
-    made, read = (
-        {(o["kind"], o["metadata"]["name"]): o.get("spec") for o in found} for found in (overlay("base"), base())
+    by_kustomize, by_hand = (
+        {(o["kind"], o["metadata"]["name"]): o.get("spec") for o in found} for found in (made("base"), base())
     )
-    assert made == read
+    assert by_kustomize == by_hand
 
 
 def test_templates_rest_and_their_copies_have_names_that_the_operators_take(objects, ray, spark) -> None:
@@ -261,48 +264,35 @@ def test_the_commands_are_those_of_this_program(objects, ray, spark, config) -> 
     assert spark["mainApplicationFile"].removeprefix("local:///opt/mmsrarec/") == "jobs/build_cf.py"
     assert config.run.run_date == "2026-11-21" and config.run.id == "20261121T010000-abc123"
     assert config.run.wait > config.run.lease, "the next try outwaits the lock of a lost one"
-    command = one(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[:2] == ["mmsrarec", "night"]
+    assert launch_command(objects)[:2] == ["mmsrarec", "night"]
 
 
 def test_the_engines_that_are_asked_for_have_room(ray, config) -> None:
     (workers,) = ray["rayClusterSpec"]["workerGroupSpecs"]
-    limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
-    engine = config.engine
-    gpus = int(limits.get("nvidia.com/gpu", 0))
+    engine, share = config.engine, workers["template"]["spec"]["containers"][0]["resources"]
+    gpus = int(share["limits"].get("nvidia.com/gpu", 0))
     assert bool(gpus) == bool(engine.num_gpus)
     assert engine.tensor_parallel_size <= max(gpus, 1), "an engine stays on one node"
     assert engine.most_replicas * engine.num_gpus <= workers["maxReplicas"] * gpus
-    assert engine.most_replicas <= workers["maxReplicas"] * int(
-        workers["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
-    )
+    assert engine.most_replicas <= workers["maxReplicas"] * int(share["requests"]["cpu"]), "an engine takes one CPU"
     assert config.lake.root.startswith("s3://") and config.index.uri, "no file of one pod is another's"
 
 
 def test_kueue_queues_the_copies_and_never_a_template() -> None:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not on PATH: overlays cannot be made")
-    objects = overlay("kueue")
-    command = one(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert "--label=kueue.x-k8s.io/queue-name=mmsrarec" in command
+    objects = made("kueue")
+    assert "--label=kueue.x-k8s.io/queue-name=mmsrarec" in launch_command(objects)
     labels = [one(objects, kind)["metadata"]["labels"] for kind in ("RayJob", "SparkApplication")]
     assert not [key for found in labels for key in found if key.startswith("kueue")]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "k8s" / "images").glob("*.Dockerfile")), ids=lambda path: path.name)
-def test_images_are_pinned_and_not_roots(path) -> None:
+def test_images_are_pinned_and_not_roots(path: Path) -> None:
     text = path.read_text()
     for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
         assert re.search(r":\d+\.\d+\.\d+", image), f"{image}: a version"
-    users = re.findall(r"^USER (\d+):", text, re.MULTILINE)
-    assert users and int(users[-1]) > 0
-    ids = {
-        str(pod.spec["securityContext"]["runAsUser"])
-        for pod in pods(base())
-        if path.stem.split(".")[0] in pod.spec["containers"][0]["image"]
-    }
-    assert ids == {users[-1]}
+    image, users = f"mmsrarec-{path.stem}", re.findall(r"^USER (\d+):", text, re.MULTILINE)
+    its = [pod.spec for pod in pods(base()) if pod.spec["containers"][0]["image"] == image]
+    assert {str(spec["securityContext"]["runAsUser"]) for spec in its} == {users[-1]} != {"0"}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     assert all((ROOT / name).exists() for names in copied for name in names.split())
-    extra = re.search(r'"\.\[\$\{ENGINE\},(\w+)\]"', text)
-    assert extra is None or extra[1] in PROJECT["optional-dependencies"]
+    assert set(re.findall(r"\.\[\$\{ENGINE\},(\w+)\]", text)) <= PROJECT["optional-dependencies"].keys()

@@ -5,6 +5,7 @@ That it launches for real is in test_k8s_server.py.
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from manifests import base, one
 
 from mmsrarec.cluster import night
 from mmsrarec.cluster.night import RAY, SPARK, Night, of_night
-from mmsrarec.errors import GateError, ProcessDiedError
+from mmsrarec.errors import GateError, NightError, ProcessDiedError
 
 PROGRAM = Path(sys.executable).parent / "mmsrarec"
 OWNER = {"apiVersion": "batch/v1", "kind": "Job", "name": "mmsrarec-night-29392380", "uid": "abc123"}
@@ -93,3 +94,17 @@ def test_without_a_cluster_the_launcher_says_so(tmp_path: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "no access to a Kubernetes cluster" in done.stderr, done.stderr
+
+
+def test_an_api_that_does_not_answer_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kubernetes import client
+
+    monkeypatch.setattr(night, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(night, "PATIENCE_SECONDS", 0.5)
+    nobody = client.Configuration(host="http://127.0.0.1:9")
+    nobody.retries = False
+    started = time.monotonic()
+    with pytest.raises(NightError, match="does not answer") as error:
+        night.Launcher(client.ApiClient(nobody), "mmsrarec", {}).launch("night", "mmsrarec")
+    assert error.value.exit_status == 1, "not one of those that end the Job"
+    assert 0.5 <= time.monotonic() - started < 30

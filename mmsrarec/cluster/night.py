@@ -22,11 +22,12 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from mmsrarec import log
-from mmsrarec.errors import ConfigError, NightError
+from mmsrarec.errors import UNEXPECTED, ConfigError, NightError
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 RUN_ID = "mmsrarec/run-id"
 POLL_SECONDS = 15.0
+PATIENCE_SECONDS = 900.0  # with an API server that does not answer; then the Job starts another launcher
 EXIT_STATUS = re.compile(r"exit ?code:? (\d+)", re.IGNORECASE)  # as Ray ("exit code 7") and Spark ("ExitCode: 7") say
 ANSWERS = (404, 409)  # statuses of the API that say something about an object
 STATUSES = range(2, 11)  # those of mmsrarec that have a meaning
@@ -156,7 +157,8 @@ class Launcher:
             ) from None
 
     def _persist(self, ask: Callable[[], T]) -> T:
-        """An API server that is away for a while costs time, not the night; the Job's deadline ends the waiting."""
+        """An API server that is away for a while costs time, not the night."""
+        patience = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return ask()
@@ -166,6 +168,8 @@ class Launcher:
                     raise
                 if status < 500 and status != 429:
                     raise NightError(f"the Kubernetes API refuses: {_said(error)}", 2) from None
+                if time.monotonic() > patience:
+                    raise NightError(f"the Kubernetes API does not answer: {_said(error)}", UNEXPECTED) from None
                 log.say(f"the Kubernetes API does not answer, asking again: {_said(error)}", "api_away", WARNING)
                 time.sleep(POLL_SECONDS)
 

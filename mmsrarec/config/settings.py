@@ -44,6 +44,9 @@ class Run(Section):
     error_budget: Fraction = Field(0.2, description="a stage stops when more than this share of its rows is rejected")
     lease: Positive = Field(300, description="seconds without a heartbeat after which a run's lock may be taken over")
     metrics: str | None = Field(None, description="file of the Prometheus metrics; default metrics.prom in the lake")
+    log: str | None = Field(
+        None, description="file of what Spark, Ray and vLLM print; default logs/RUN_ID.log in the lake"
+    )
 
     @property
     def run_date(self) -> str:

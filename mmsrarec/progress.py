@@ -79,7 +79,8 @@ class Progress:
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
     def _left(self, rate: float) -> float | None:
-        if not self.total or not 0 < self.done < self.total:
+        """Unknown until more than the first results have come: those carry the start of an engine."""
+        if not self.total or not 0 < self.done < self.total or len(self._marks) < 3:
             return None
         return max(0.0, (self.total - self.done) / rate - (time.monotonic() - self._marks[-1][0]))
 

@@ -199,6 +199,7 @@ def _ray(config: Config) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "warning" if log.diverted() else "fatal")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
     # Ray without its head is lost, here: nobody need wait a minute for that to come back.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")

@@ -106,7 +106,7 @@ def explained(error: BaseException) -> UserError | None:
     return known
 
 
-def shortened(error: BaseException, length: int = 300) -> str:
+def shortened(error: BaseException | str, length: int = 300) -> str:
     """What an error says, on one line, cut."""
     words = " ".join(str(error).split())
     return words if len(words) <= length else f"{words[: length - 1]}…"

@@ -69,13 +69,17 @@ def diverted(file: str | None) -> Iterator[None]:
 
 
 def _divert(file: str | None) -> "Watch":
-    screen, results = _kept(2), _kept(1)
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # in the place of one that was closed when the program was started
+    os.close(descriptor)
+    screen, results = _writer(os.dup(2)), _writer(os.dup(1))
     try:
         with _opened(file) as opened:
-            for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-                stream.flush()
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                if (stream := getattr(sys, name)) is not None:
+                    stream.flush()
                 os.dup2(opened.fileno(), number)
-                stream.reconfigure(line_buffering=True)
+                setattr(sys, name, _writer(number, closefd=False))
     except OSError as error:
         raise ConfigError(
             f"run.log: {error.filename}: cannot be written ({error.strerror}); name another file there"
@@ -149,10 +153,5 @@ def _opened(file: str | None) -> IO[bytes]:
     return open(file, "ab", buffering=0)
 
 
-def _kept(number: int) -> TextIO:
-    """A stream of our own to what a standard descriptor is; children do not get it."""
-    try:
-        kept = os.dup(number)
-    except OSError:  # it was closed when the program was started
-        kept = os.open(os.devnull, os.O_WRONLY)
-    return open(kept, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+def _writer(descriptor: int, closefd: bool = True) -> TextIO:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=closefd)

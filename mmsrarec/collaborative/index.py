@@ -41,9 +41,13 @@ EPSILON = 1e-4  # cosines nearer than this are a tie
 @explains(MilvusException, MilvusLiteError)
 def _told(error: MilvusException | MilvusLiteError) -> UserError:
     return UserError(
-        f"Milvus: {shortened(error)}; check that the server of index.uri is up and has room, then run again (without "
+        f"Milvus: {_said(error)}; check that the server of index.uri is up and has room, then run again (without "
         "index.uri it is the folder index/ of the lake: delete that if it is damaged, and run index_cf again)"
     )
+
+
+def _said(error: Exception) -> str:
+    return shortened(getattr(error, "message", None) or error)
 
 
 class Neighbor(NamedTuple):
@@ -117,10 +121,10 @@ class UserIndex:
                 f"{uri}: another process holds the Milvus Lite folder; wait until it ends, or run a Milvus server and "
                 "set index.uri"
             ) from None
-        except (MilvusException, OSError) as error:
+        except (MilvusException, MilvusLiteError, OSError) as error:
             self.close()
             raise UserError(
-                f"{uri}: cannot open the index ({shortened(error)}); check index.uri and index.token_env"
+                f"{uri}: cannot open the index ({_said(error)}); check index.uri and index.token_env"
             ) from None
         if self.version:
             self._client.load_collection(self.version)

@@ -55,9 +55,14 @@ RULES = (
     ),
     _rule(
         "ray_worker_died",
-        r"A worker died or was killed while executing a task by an unexpected system error.*?"
-        r"(?P<why>Worker exit type: \S+)?",
-        "a worker of Ray died; its work is done again {why}",
+        r"A worker died or was killed while executing a task.*?Worker PID: (?P<pid>\d+)",
+        "Ray lost process {pid}, which died or was killed",
+    ),
+    _rule(
+        "ray_task_retried",
+        r"Task (?P<task>\S+) failed\. There are (?P<left>\d+) retries remaining, so the task will be retried\. "
+        r"Error: (?P<why>.{0,120})",
+        "Ray does {task} again, it may {left} time(s): {why}",
     ),
     _rule(
         "ray_engine_restarted",
@@ -102,7 +107,7 @@ class Matters:
 
     def see(self, line: str, number: int) -> None:
         """`number` is that of the line in the file."""
-        line = COLOR.sub("", line[-MAX_CHARS:].rsplit("\r", 1)[-1])
+        line = COLOR.sub("", line.rsplit("\r", 1)[-1][:MAX_CHARS])
         if log.OWN in line[:50]:
             return
         for rule in RULES:

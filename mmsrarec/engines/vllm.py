@@ -116,9 +116,9 @@ class VLLMEngine:
 
 def refusal(error: Exception) -> str:
     """Why vLLM does not start, and what to do about it."""
-    said = shortened(error, 400)
+    said = shortened(str(error).split("Value error, ")[-1], 1000)
     remedy = next((remedy for words, remedy in REMEDIES if re.search(words, said)), "see the engine's settings")
-    return f"vLLM cannot serve it ({said}); {remedy}"
+    return f"vLLM cannot serve it ({shortened(said.split('. ')[0].split(' [type=')[0])}); {remedy}"
 
 
 def engine_arguments(config: Config) -> dict:

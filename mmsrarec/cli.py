@@ -11,7 +11,6 @@ import inspect
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from functools import wraps
 from logging import ERROR
@@ -20,9 +19,9 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from mmsrarec import log
+from mmsrarec import log, noise
 from mmsrarec.config import Config, load
-from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, UserError, disk_full
+from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, explained, shortened
 from mmsrarec.pipeline import STAGES, run_stages
 from mmsrarec.reports import ledger, metrics
 from mmsrarec.storage.resume import Run
@@ -134,7 +133,9 @@ def plan(
     def work() -> None:
         from mmsrarec.planning.report import show
 
-        show(load(config, settings or []), fresh, pilot)
+        loaded = load(config, settings or [])
+        with noise.diverted(None):
+            show(loaded, fresh, pilot)
 
     sys.exit(_guarded(work))
 
@@ -169,7 +170,8 @@ def forget(
 
     def work() -> None:
         loaded = load(config, settings or [])
-        forget_users(loaded, new_run_id(), named(loaded, user or [], users_file), retention_hours)
+        with noise.diverted(None):
+            forget_users(loaded, new_run_id(), named(loaded, user or [], users_file), retention_hours)
 
     sys.exit(_guarded(work))
 
@@ -283,14 +285,20 @@ def _run(read: Callable[[], Config], names: list[str]) -> int:
     def work() -> int:
         run = Run(read(), names)
         with log.context(run_id=run.run_id):
-            lake = run.config.lake.root
-            log.say(f"run {run.run_id}: {', '.join(names)}; lake {lake}", "run_started", stages=names)
-            status = _guarded(lambda: run_stages(run))
+            status = _guarded(lambda: _stages(run))
             metrics.write(run.config)
             ledger.last_line(run.config, run.run_id, status, time.monotonic() - started)
             return status
 
     return _guarded(work)
+
+
+def _stages(run: Run) -> None:
+    lake, file = run.config.lake.root, noise.log_file(run.config, run.run_id)
+    with noise.diverted(file):
+        log.say(f"run {run.run_id}: {', '.join(run.names)}; lake {lake}", "run_started", stages=run.names, log=file)
+        log.say(f"what Spark, Ray and vLLM print goes to {file}", "log_file", log=file)
+        run_stages(run)
 
 
 def _guarded(work: Callable[[], int | None]) -> int:
@@ -302,20 +310,21 @@ def _guarded(work: Callable[[], int | None]) -> int:
         _fail("interrupted; the same command goes on from what is done", error, INTERRUPTED)
         return INTERRUPTED
     except Exception as error:
-        known = disk_full(error) or error
-        if isinstance(known, UserError):
-            _fail(f"error: {known}", known, known.exit_status)
-            return known.exit_status
-        trace = Path("mmsrarec-error.log").resolve()
-        trace.write_text(traceback.format_exc())
-        said = f"unexpected error: {type(error).__name__}: {str(error)[:500]}\nthe full trace is in {trace}"
-        _fail(said, error, UNEXPECTED)
-        return UNEXPECTED
+        known = explained(error)
+        if known is None:
+            what = f"{type(error).__name__}: {shortened(error)}"
+            where = " ".join(getattr(error, "__notes__", []))
+            trace = noise.keep_trace(error)
+            _fail(f"unexpected error {where}: {what}\nthe full trace is in {trace}", error, UNEXPECTED, trace=trace)
+            return UNEXPECTED
+        trace = noise.keep_trace(error) if known.__cause__ and log.diverted() else None
+        _fail(f"error: {known}{f' (trace: {trace})' if trace else ''}", known, known.exit_status, trace=trace)
+        return known.exit_status
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(said: str, error: BaseException, status: int) -> None:
-    log.say(said, "error", ERROR, error=type(error).__name__, exit_status=status)
+def _fail(said: str, error: BaseException, status: int, **fields: object) -> None:
+    log.say(said, "error", ERROR, error=type(error).__name__, exit_status=status, **fields)

@@ -3,7 +3,11 @@
 Each carries the exit status of the program, one per cause, so that a scheduler can act (README, Exit status).
 """
 
+import errno
+import getpass
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 DONE, UNEXPECTED, INTERRUPTED = 0, 1, 130
 
@@ -70,6 +74,10 @@ class DiskFullError(UserError):
     exit_status = 9
 
 
+class LakeError(UserError):
+    """A table of the lake cannot be read or written."""
+
+
 class ProcessDiedError(UserError):
     """A process that this one needs was killed. What is finished is kept."""
 
@@ -83,6 +91,72 @@ class NightError(UserError):
     def __init__(self, message: str, exit_status: int):
         super().__init__(message)
         self.exit_status = exit_status
+
+
+Explain = Callable[[Any], UserError | None]
+_EXPLAINERS: list[tuple[tuple[type[BaseException], ...], Explain]] = []
+
+
+def explains(*types: type[BaseException]) -> Callable[[Explain], Explain]:
+    """Registers who can put errors of these types into words (or not: None), where their library is imported."""
+
+    def register(explain: Explain) -> Explain:
+        _EXPLAINERS.append((types, explain))
+        return explain
+
+    return register
+
+
+def explained(error: BaseException) -> UserError | None:
+    """The error itself if it is meant for people, else what is known of it or of what caused it; None: nothing."""
+    if isinstance(error, UserError):
+        return disk_full(error) or error
+    known = disk_full(error)
+    cause: BaseException | None = error
+    while known is None and cause is not None:
+        known = cause if isinstance(cause, UserError) else _explained(cause)
+        cause = cause.__cause__
+    if known is not None and known.__cause__ is None:
+        known.__cause__ = error
+    return known
+
+
+def shortened(error: BaseException | str, length: int = 300) -> str:
+    """What an error says, on one line, cut."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= length else f"{words[: length - 1]}…"
+
+
+def _explained(error: BaseException) -> UserError | None:
+    for types, explain in _EXPLAINERS:
+        if isinstance(error, types) and (known := explain(error)):
+            return known
+    return None
+
+
+@explains(PermissionError)
+def _permission(error: PermissionError) -> UserError:
+    return UserError(
+        f"{error.filename or shortened(error)}: permission denied to {getpass.getuser()}; let this user read and write "
+        "there, or name another place"
+    )
+
+
+@explains(MemoryError)
+def _memory(error: MemoryError) -> UserError:
+    return ProcessDiedError(
+        f"this machine's memory is not enough ({shortened(error) or 'no more could be had'}). What is finished is "
+        "kept; make room, or take a larger machine, then run the same command again to go on from there"
+    )
+
+
+@explains(OSError)
+def _system(error: OSError) -> UserError | None:
+    if error.errno == errno.EROFS:
+        return UserError(f"{error.filename or shortened(error)}: the file system is read-only; name another place")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return UserError(f"too many files are open ({shortened(error)}); raise the limit (ulimit -n), then run again")
+    return None
 
 
 FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")

@@ -121,7 +121,7 @@ def test_json_lines_carry_run_stage_and_progress(config, capsys, json_lines):
     ledger.last_line(config, "night-1", 0, 1.0)
     done, last = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (done["run_id"], done["stage"], done["event"], done["level"]) == ("night-1", "retrieve", "progress", "info")
-    expected = {"done": 2, "total": 2, "unit": "users", "per_second": 0, "note": "done"}
+    expected = {"done": 2, "total": 2, "unit": "users", "per_second": 0, "note": "done", "rejected": 0}
     assert done["fields"] | {"per_second": 0} == expected
     assert last["event"] == "run_finished" and last["fields"]["exit_status"] == 0
 

@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from milvus_lite.adapter.grpc.server import start_server_in_thread
-from milvus_lite.exceptions import DataDirLockedError
+from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mmsrarec import log
 from mmsrarec.collaborative import embed, sasrec
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, UserError
+from mmsrarec.errors import InputError, UserError, explains, shortened
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
 
@@ -37,6 +37,18 @@ EXACT_UP_TO = 100_000  # rows; a larger collection gets an inverted file, which 
 SAMPLE = 100  # vectors that are looked up before the swap, each for
 DEPTH = 10  # neighbors
 EPSILON = 1e-4  # cosines nearer than this are a tie
+
+
+@explains(MilvusException, MilvusLiteError)
+def _told(error: MilvusException | MilvusLiteError) -> UserError:
+    return UserError(
+        f"Milvus: {_said(error)}; check that the server of index.uri is up and has room, then run again (without "
+        "index.uri it is the folder index/ of the lake: delete that if it is damaged, and run index_cf again)"
+    )
+
+
+def _said(error: Exception) -> str:
+    return shortened(getattr(error, "message", None) or error)
 
 
 class Neighbor(NamedTuple):
@@ -127,9 +139,11 @@ class UserIndex:
                 f"{uri}: another process holds the Milvus Lite folder; wait until it ends, or run a Milvus server and "
                 "set index.uri"
             ) from None
-        except (MilvusException, OSError) as error:
+        except (MilvusException, MilvusLiteError, OSError) as error:
             self.close()
-            raise UserError(f"{uri}: cannot open the index ({error}); check index.uri and index.token_env") from None
+            raise UserError(
+                f"{uri}: cannot open the index ({_said(error)}); check index.uri and index.token_env"
+            ) from None
         if self.version:
             self._client.load_collection(self.version)
             self._rows = self._count(self.version)

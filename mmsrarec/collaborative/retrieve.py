@@ -22,7 +22,6 @@ from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.config import Config, Retrieve
 from mmsrarec.errors import InputError
-from mmsrarec.progress import Progress
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.spool import Spool
@@ -43,7 +42,7 @@ def retrieve(config: Config, run_id: str) -> None:
         with Retriever(config) as retriever:
             users = retriever.rules.served(users)
             carry = Carry(config, retriever.servable, retriever.model_hash, retriever.rules)
-            with Progress("retrieve", users.num_rows, "users") as progress:
+            with stage.progress(users.num_rows, "users") as progress:
                 for span in tables.spans("user_id", users["user_id"], SPAN_USERS):
                     part = carry.part(span, retriever.index_version)
                     made = _retrieved(retriever, part.users) | {KEPT: part.new}

@@ -66,6 +66,9 @@ class Run(Section):
         None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="run_id, the same for the jobs of one night"
     )
     wait: Count = Field(0, description="seconds to wait for a lake that another run holds; 0: refuse at once")
+    log: str | None = Field(
+        None, description="file of what Spark, Ray and vLLM print; default logs/RUN_ID.log in the lake"
+    )
 
     @property
     def run_date(self) -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.engines import delivery, price, staging
 from mmsrarec.engines.answers import Answers
@@ -26,7 +27,6 @@ from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
 from mmsrarec.errors import ModelError
-from mmsrarec.progress import Progress
 from mmsrarec.storage import runs
 from mmsrarec.storage.scratch import Scratch
 
@@ -106,7 +106,8 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_consecutive_actor_init_deaths = RESTARTS
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is in the error that we raise
+    if not log.diverted():
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is in the error that we raise
     engine = config.engine
     rows = [{"file": file} for file in work.files]
     # The engine reads its file itself: reader processes would cost more than they bring on a small machine.
@@ -133,7 +134,7 @@ def _restarts() -> dict[str, int]:
 def _keep(stage: runs.Stage, answers: Answers, delivered: Delivery, files: Iterator[str], count: int) -> None:
     """Commit answers as they come, count them, and check that none is missing at the end."""
     committed, marks = time.monotonic(), []
-    with Progress(stage.name, count, "requests") as progress:
+    with stage.progress(count, "requests") as progress:
         try:
             for file in files:
                 found = delivered.add(file)
@@ -197,14 +198,19 @@ def _ray(config: Config) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "warning" if log.diverted() else "fatal")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
     # Ray without its head is lost, here: nobody need wait a minute for that to come back.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     variables, local = environment(config), not os.environ.get("RAY_ADDRESS")
     with Scratch("ray") if local else nullcontext() as scratch:
         own = _own_cluster(config, scratch, variables) if scratch else {}
-        _start({"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": logging.ERROR, **own})
+        said = {
+            "log_to_driver": bool(log.diverted()),
+            "logging_level": logging.WARNING if log.diverted() else logging.ERROR,
+        }
+        _start({"runtime_env": {"env_vars": variables}, **said, **own})
         try:
             yield
         finally:

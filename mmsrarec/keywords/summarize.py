@@ -19,7 +19,6 @@ from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Group, Request
 from mmsrarec.errors import InputError
 from mmsrarec.keywords import prompt
-from mmsrarec.progress import Progress
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.objects import Pictures
 
@@ -86,7 +85,7 @@ def groups_of(config: Config, stage: runs.Stage, template: Template, plans: list
     """Read and hash the catalog: a group and a plan per item that can be asked about, rejects for the others."""
     pictures = Pictures(config) if config.summarize_items.use_images else None
     total = tables.count(config.lake.root, "catalog")
-    with Progress("summarize_items", total, "items read") as progress:
+    with stage.progress(total, "items read") as progress:
         for read in tables.stream(config.lake.root, "catalog", ["item_id", "text", "image"], READ_ROWS):
             rows = read.to_pylist()
             for row, (image_hash, why) in zip(rows, _hashes(pictures, rows), strict=True):

@@ -22,7 +22,7 @@ STEPS = 6
 
 def build_cf(config: Config, run_id: str) -> None:
     """Write catalog, histories, item_cooccurrence and item_transitions."""
-    with runs.stage(config, "build_cf", run_id) as stage, Progress("build_cf", STEPS, "steps") as progress:
+    with runs.stage(config, "build_cf", run_id) as stage, stage.progress(STEPS, "steps") as progress:
         stage.versions = {name: version(name) for name in ("pyspark", "delta-spark")}
         with alive():
             spark = session(config)

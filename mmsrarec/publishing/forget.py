@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmsrarec import log
+from mmsrarec import log, noise
 from mmsrarec.collaborative import sasrec
 from mmsrarec.collaborative.index import index_cf
 from mmsrarec.config import Config
@@ -60,6 +60,7 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         shutil.rmtree(delivery.folder(config), ignore_errors=True)  # prompts
         if config.page:
             config.page.unlink(missing_ok=True)  # it shows users; the next night writes another
+        noise.delete_old(config, retention_hours)  # libraries may have printed anything
         for name in naming:
             upkeep.purge(root, name, retention_hours)
         if sasrec.describe(sasrec.folder(config)) and tables.count(root, "histories"):

@@ -17,7 +17,6 @@ from mmsrarec.engines import batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.errors import InputError
-from mmsrarec.progress import Progress
 from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.rank import Scored, because, top
 from mmsrarec.recommendation.scoring import Scorer, pictures
@@ -113,7 +112,7 @@ def known_of(config: Config, keywords: dict[str, list[str]], serving: rules.Rule
 
 def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> Iterator[tuple[list, pa.Table]]:
     """Per range of users its filter and its lists, ascending by user_id and rank."""
-    with Progress("recommend", tables.count(config.lake.root, "histories"), "users listed") as progress:
+    with scorer.stage.progress(tables.count(config.lake.root, "histories"), "users listed") as progress:
         for span in _spans(config):
             known = known_of(config, night.keywords, night.rules, span)
             seen = dict(zip(known.users["user_id"].to_pylist(), known.users["item_ids"].to_pylist(), strict=True))

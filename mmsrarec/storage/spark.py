@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
+from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, ProcessDiedError, UserError
+from mmsrarec.errors import InputError, ProcessDiedError, UserError, explains
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import guard, inputs
 from mmsrarec.storage.tables import PROPERTIES
@@ -44,6 +45,7 @@ SETTINGS = {
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 # Some errors of Spark reach Python as its own exceptions and some as plain Java ones; both carry [CONDITION] message.
 CONDITION = re.compile(r"\[(?P<name>[A-Z_]+)[A-Z_.]*\] *(?P<message>[^\n]*)")
+LOST = re.compile(r"ExecutorLostFailure \([^)]*\) *(?P<why>[^\n]*)")
 UNREADABLE = (
     "CANNOT_READ",
     "FAILED_READ",
@@ -62,7 +64,8 @@ def session(config: Config) -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName("mmsrarec")
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # its Java was there before us, and prints where it will
+    if not submitted:
         builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
     settings = {
         **SETTINGS,
@@ -80,8 +83,8 @@ def session(config: Config) -> SparkSession:
         raise UserError(
             f"Spark does not start (a JDK 17 or later must be on PATH): {str(error).strip().splitlines()[0]}"
         ) from error
-    # What fails in a task comes up as an exception; Spark would print its trace as well.
-    spark.sparkContext.setLogLevel("OFF")
+    # What fails in a task comes up as an exception; Spark prints its trace as well.
+    spark.sparkContext.setLogLevel("WARN" if log.diverted() and not submitted else "OFF")
     return spark
 
 
@@ -155,6 +158,23 @@ def readable(source: str) -> Iterator[None]:
         if found is None or not found["name"].startswith(UNREADABLE):
             raise
         raise InputError(f"{source}: cannot be read: {found['message'][:500]}") from error
+
+
+@explains(PySparkException, Py4JError)
+def _told(error: PySparkException | Py4JError) -> UserError | None:
+    """Spark's errors that have a cause outside this program, wherever they come up."""
+    said = str(error)
+    if "java.lang.OutOfMemoryError" in said:
+        return UserError("Spark's Java has too little memory: raise spark.driver_memory (--driver-memory, -executor-)")
+    found = CONDITION.search(said)
+    if found and found["name"].startswith(UNREADABLE):
+        return InputError(f"a file cannot be read: {found['message'][:500]}")
+    if found := LOST.search(said):
+        return ProcessDiedError(
+            f"Spark gave up after it had lost its executors ({found['why'][:200]}). What is finished is kept; run the "
+            "same command again, with more memory for an executor if that is why"
+        )
+    return None
 
 
 @contextmanager

@@ -6,7 +6,9 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +21,8 @@ from pyarrow import fs
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
-from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
+from mmsrarec.errors import LakeError, explains, shortened
+from mmsrarec.schemas import KEYS, MADE_BY, PARTITIONS, TABLES
 from mmsrarec.storage import guard
 
 # What keeps a table readable by every reader (see schemas.py).
@@ -29,6 +32,35 @@ SHORT_MEMORY = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
+
+TABLE = "table "
+PARQUET_LOST = re.compile(r"(?:Could not open Parquet input source|Failed to open local file) '(?P<file>[^']*)'")
+
+
+@explains(DeltaError, pa.ArrowInvalid, FileNotFoundError)
+def _broken(error: DeltaError | pa.ArrowInvalid | FileNotFoundError) -> LakeError | None:
+    """A table whose files or log are not what they were written as."""
+    said = shortened(error)
+    if isinstance(error, DeltaError) and "Permission" not in said:
+        what = f"Delta: {said.split(' 0: <unknown>')[0]}"
+    elif found := PARQUET_LOST.search(said):
+        what = f"{found['file']}: is damaged or gone"
+    else:
+        return None
+    place = next((note for note in getattr(error, "__notes__", []) if note.startswith(TABLE)), "a table of the lake")
+    stage = MADE_BY.get(place.rsplit("/", 1)[-1])
+    again = f", or delete its folder and run {stage}, which makes it, again" if stage else ""
+    return LakeError(f"{place}: {what}. Put the table back from a copy{again}")
+
+
+@contextmanager
+def _named(root: str, name: str) -> Iterator[None]:
+    """Have errors tell the table."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{TABLE}{address(root, name)}")
+        raise
 
 
 @dataclass(frozen=True)
@@ -73,7 +105,8 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
     if not exists(root, name):
         return schema.empty_table()
     rows = filters_to_expression(filters) if filters else None
-    return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
+    with _named(root, name):
+        return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
 
 
 def count(root: str, name: str, filters: list | None = None) -> int:
@@ -94,9 +127,10 @@ def stream(
         return
     rows = filters_to_expression(filters) if filters else None
     options = {"columns": schema.names, "filter": rows, "batch_size": batch_rows, "batch_readahead": 2}
-    for batch in _dataset(root, name).to_batches(**options):
-        if batch.num_rows:
-            yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
+    with _named(root, name):
+        for batch in _dataset(root, name).to_batches(**options):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
 
 
 def replace(
@@ -232,14 +266,15 @@ def _write(
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
     how: dict[str, Any] = {"mode": mode, "predicate": predicate}
-    write_deltalake(
-        address(root, name),
-        data,
-        **how,
-        partition_by=None if exists(root, name) else PARTITIONS.get(name),
-        configuration=PROPERTIES,
-        commit_properties=_properties(commit),
-    )
+    with _named(root, name):
+        write_deltalake(
+            address(root, name),
+            data,
+            **how,
+            partition_by=None if exists(root, name) else PARTITIONS.get(name),
+            configuration=PROPERTIES,
+            commit_properties=_properties(commit),
+        )
 
 
 def _properties(commit: Commit | None) -> CommitProperties | None:

@@ -18,7 +18,8 @@ from pydantic_core import PydanticUndefined
 
 from mmsrarec import errors
 from mmsrarec.cli import app
-from mmsrarec.config.settings import Config, Section
+from mmsrarec.config.section import Section
+from mmsrarec.config.settings import Config
 from mmsrarec.schemas import CONTRACT, TABLES
 
 PART = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)

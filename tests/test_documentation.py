@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from mmsrarec import documentation
 from mmsrarec.cli import app
 from mmsrarec.config import load
-from mmsrarec.config.settings import Config, Section
+from mmsrarec.config.section import Section
+from mmsrarec.config.settings import Config
 from mmsrarec.pipeline import STAGES
 from mmsrarec.schemas import CONTRACT
 from mmsrarec.storage import tables
@@ -129,7 +130,7 @@ def look(arguments: list[str]) -> None:
         assert importlib.util.find_spec(arguments[1])
         return
     file = ROOT / arguments[0]
-    source = ast.parse((ROOT / "mmsrarec" / "cli.py" if file.parent.name == "jobs" else file).read_text())
+    source = ast.parse((ROOT / "mmsrarec" / "cli" / "__init__.py" if file.parent.name == "jobs" else file).read_text())
     known = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
     assert file.exists() and {word for word in arguments if word.startswith("--")} <= known
 

@@ -138,8 +138,7 @@ def test_every_cause_has_its_exit_status():
 
 
 def test_an_interrupted_command_says_so(tmp_path):
-    script = "import os, signal; from mmsrarec import cli; cli.sys.exit(cli._guarded(lambda: {}))".format(
-        "os.kill(os.getpid(), signal.SIGTERM)"
-    )
+    said = "import os, signal, sys; from mmsrarec.cli import endings; sys.exit(endings.guarded(lambda: {}))"
+    script = said.format("os.kill(os.getpid(), signal.SIGTERM)")
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 130 and "interrupted" in done.stderr

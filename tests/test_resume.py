@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mmsrarec import cli
+from mmsrarec.cli import commands, endings
 from mmsrarec.config import Config
 from mmsrarec.errors import DiskFullError, disk_full
 from mmsrarec.pipeline import STAGES, StageEntry, run_stages
@@ -80,10 +80,10 @@ def test_the_next_try_of_a_run_that_was_given_its_id_goes_on_while_its_lock_is_s
 
 
 def test_a_run_may_start_with_a_later_stage() -> None:
-    assert cli._stages_from("build_cf") == list(STAGES)
-    assert cli._stages_from("train_sasrec") == list(STAGES)[1:]
+    assert commands._stages_from("build_cf") == list(STAGES)
+    assert commands._stages_from("train_sasrec") == list(STAGES)[1:]
     with pytest.raises(typer.BadParameter, match="no stage train_sasrek; the stages are build_cf"):
-        cli._stages_from("train_sasrek")
+        commands._stages_from("train_sasrek")
 
 
 def test_anything_else_is_a_new_run_and_ends_the_old_one(shop: Path) -> None:
@@ -206,5 +206,5 @@ def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path, monkeypatch, capsys,
 
     monkeypatch.chdir(tmp_path)  # where the trace of an unexpected error goes
     assert bool(disk_full(error)) == full
-    assert cli._guarded(work) == (DiskFullError.exit_status if full else 1)
+    assert endings.guarded(work) == (DiskFullError.exit_status if full else 1)
     assert ("run the same command again" in capsys.readouterr().err) == full

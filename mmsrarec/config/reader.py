@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mmsrarec.config.settings import Config, Section
+from mmsrarec.config.section import Section
+from mmsrarec.config.settings import Config
 from mmsrarec.errors import ConfigError
 
 

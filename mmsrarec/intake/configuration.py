@@ -17,7 +17,7 @@ def text(config: Config, tables: tuple[Table, Table], found: list[Guess], extra:
     """The whole file."""
     head = [
         "# Written by `mmsrarec init`; each line says why it is there. Every setting with its default and its meaning",
-        "# is in mmsrarec/config/settings.py; relative paths start where the command is started.",
+        "# is in mmsrarec/config; relative paths start where the command is started.",
     ]
     parts = [
         _inputs(config, tables),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmsrarec.config import Config
-from mmsrarec.config.settings import Budget
+from mmsrarec.config.nights import Budget
 from mmsrarec.keywords.summarize import summarize_items
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import runs, tables

@@ -1,58 +1,18 @@
-"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, the commands around them (plan, runs, explain,
-rollback, forget); and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the
-stages' work.
+"""The commands: they parse, call, and know nothing of the stages' work."""
 
-Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 10 other causes (errors.py);
-1 an unexpected error, whose trace goes to a file that is named; 130 interrupted by Ctrl-C or SIGTERM.
-"""
-
-import argparse
-import inspect
-import signal
 import sys
-import time
-from collections.abc import Callable
-from functools import wraps
-from logging import ERROR
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 import typer
 
-from mmsrarec import log, noise
-from mmsrarec.config import Config, load
-from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, explained, shortened
-from mmsrarec.pipeline import STAGES, run_stages
-from mmsrarec.reports import ledger, metrics
-from mmsrarec.storage.resume import Run
+from mmsrarec import noise
+from mmsrarec.cli import endings
+from mmsrarec.cli.options import Commands, ConfigPath, Settings
+from mmsrarec.config import load
+from mmsrarec.pipeline import STAGES
+from mmsrarec.reports import ledger
 from mmsrarec.storage.runs import new_run_id
-
-LOG_FORMAT = typer.Option("--log-format", help="Lines for people, or JSON lines for machines, on standard error.")
-
-
-class Commands(typer.Typer):
-    """Gives every command the option --log-format."""
-
-    def command(self, *arguments: Any, **options: Any) -> Callable:
-        register = super().command(*arguments, **options)
-
-        def add(function: Callable) -> Callable:
-            @wraps(function)
-            def logged(*values: object, log_format: log.Format = "people", **named: object) -> None:
-                log.use(log_format)
-                function(*values, **named)
-
-            signature = inspect.signature(function)
-            form = Annotated[log.Format, LOG_FORMAT]
-            option = inspect.Parameter("log_format", inspect.Parameter.KEYWORD_ONLY, default="people", annotation=form)
-            shown: Any = logged
-            shown.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
-            shown.__annotations__ = {**function.__annotations__, "log_format": form}
-            register(shown)
-            return function
-
-        return add
-
 
 app = Commands(
     help="Nightly multimodal recommendation for a whole catalog.\n\n"
@@ -63,11 +23,6 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; conf/local.yaml is one to start from.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; may be given many times.", show_default=False),
-]
 
 
 def _stages_from(first: str) -> list[str]:
@@ -84,7 +39,7 @@ def run(
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Start with this stage.")] = "build_cf",
 ) -> None:
     """Every stage in order: from items and interactions to lists with reasons, and their evaluation."""
-    sys.exit(_run(lambda: load(config, settings or []), _stages_from(first)))
+    sys.exit(endings.run(lambda: load(config, settings or []), _stages_from(first)))
 
 
 @app.command()
@@ -104,7 +59,7 @@ def explain(
     """The story of a user or of an item, or why an item is not on a user's list; reads tables only."""
     from mmsrarec.reports.explain import explain as tell
 
-    sys.exit(_guarded(lambda: tell(load(config, settings or []), user, item, why_not, date)))
+    sys.exit(endings.guarded(lambda: tell(load(config, settings or []), user, item, why_not, date)))
 
 
 @app.command()
@@ -116,7 +71,7 @@ def runs(
     settings: Settings = None,
 ) -> None:
     """The ledger: what every run and stage did, what it cost and with which versions; and who holds the lake."""
-    sys.exit(_guarded(lambda: ledger.show(load(config, settings or []), run_id)))
+    sys.exit(endings.guarded(lambda: ledger.show(load(config, settings or []), run_id)))
 
 
 @app.command()
@@ -137,7 +92,7 @@ def plan(
         with noise.diverted(None):
             show(loaded, fresh, pilot)
 
-    sys.exit(_guarded(work))
+    sys.exit(endings.guarded(work))
 
 
 @app.command()
@@ -149,7 +104,7 @@ def rollback(
     """Make an earlier night the current one again; later ones stay staged, from where `publish` brings them back."""
     from mmsrarec.publishing.publish import rollback as roll_back
 
-    sys.exit(_guarded(lambda: roll_back(load(config, settings or []), new_run_id(), to)))
+    sys.exit(endings.guarded(lambda: roll_back(load(config, settings or []), new_run_id(), to)))
 
 
 @app.command()
@@ -173,7 +128,7 @@ def forget(
         with noise.diverted(None):
             forget_users(loaded, new_run_id(), named(loaded, user or [], users_file), retention_hours)
 
-    sys.exit(_guarded(work))
+    sys.exit(endings.guarded(work))
 
 
 @app.command()
@@ -195,7 +150,7 @@ def report(
 
         write(load(config, settings or []), run_id, user or [], out)
 
-    sys.exit(_guarded(work))
+    sys.exit(endings.guarded(work))
 
 
 @app.command()
@@ -218,7 +173,7 @@ def init(
 
         dialogue.init(Places(items, interactions, images, model, out), column or [], force)
 
-    sys.exit(_guarded(work))
+    sys.exit(endings.guarded(work))
 
 
 @app.command()
@@ -234,7 +189,7 @@ def check(
 
         return report(load(config, settings or []), as_json)
 
-    sys.exit(_guarded(work))
+    sys.exit(endings.guarded(work))
 
 
 @app.command()
@@ -249,12 +204,12 @@ def night(
     from mmsrarec.cluster.night import launch
 
     labels = {key: value for key, _, value in (part.partition("=") for part in label or [])}
-    sys.exit(_guarded(lambda: launch(job, namespace, template, labels)))
+    sys.exit(endings.guarded(lambda: launch(job, namespace, template, labels)))
 
 
 def _add_stage(name: str) -> None:
     def command(config: ConfigPath, settings: Settings = None) -> None:
-        sys.exit(_run(lambda: load(config, settings or []), [name]))
+        sys.exit(endings.run(lambda: load(config, settings or []), [name]))
 
     app.command(name, help=f"{STAGES[name].summary} (One stage of `run`.)")(command)
 
@@ -262,69 +217,3 @@ def _add_stage(name: str) -> None:
 for _name in STAGES:
     if _name != "report":  # its command can do more
         _add_stage(_name)
-
-
-def main() -> None:
-    app()
-
-
-def job(name: str) -> None:
-    """The main function of jobs/NAME.py: `--config FILE`, `--set a.b=value`, then the stage."""
-    parser = argparse.ArgumentParser(description=STAGES[name].summary)
-    parser.add_argument("--config", required=True, help="YAML file, e.g. conf/local.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override a setting")
-    parser.add_argument("--log-format", choices=get_args(log.Format), default="people", help="form of the log lines")
-    arguments = parser.parse_args()
-    log.use(arguments.log_format)
-    sys.exit(_run(lambda: load(arguments.config, arguments.set), [name]))
-
-
-def _run(read: Callable[[], Config], names: list[str]) -> int:
-    started = time.monotonic()
-
-    def work() -> int:
-        run = Run(read(), names)
-        with log.context(run_id=run.run_id):
-            status = _guarded(lambda: _stages(run))
-            metrics.write(run.config)
-            ledger.last_line(run.config, run.run_id, status, time.monotonic() - started)
-            return status
-
-    return _guarded(work)
-
-
-def _stages(run: Run) -> None:
-    lake, file = run.config.lake.root, noise.log_file(run.config, run.run_id)
-    with noise.diverted(file):
-        log.say(f"run {run.run_id}: {', '.join(run.names)}; lake {lake}", "run_started", stages=run.names, log=file)
-        log.say(f"what Spark, Ray and vLLM print goes to {file}", "log_file", log=file)
-        run_stages(run)
-
-
-def _guarded(work: Callable[[], int | None]) -> int:
-    """The exit status: what `work` returns, or by the cause of its end, which is said."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return work() or DONE
-    except (KeyboardInterrupt, SystemExit) as error:  # Ray's own handler of SIGTERM exits
-        _fail("interrupted; the same command goes on from what is done", error, INTERRUPTED)
-        return INTERRUPTED
-    except Exception as error:
-        known = explained(error)
-        if known is None:
-            what = f"{type(error).__name__}: {shortened(error)}"
-            where = " ".join(getattr(error, "__notes__", []))
-            trace = noise.keep_trace(error)
-            _fail(f"unexpected error {where}: {what}\nthe full trace is in {trace}", error, UNEXPECTED, trace=trace)
-            return UNEXPECTED
-        trace = noise.keep_trace(error) if known.__cause__ and log.diverted() else None
-        _fail(f"error: {known}{f' (trace: {trace})' if trace else ''}", known, known.exit_status, trace=trace)
-        return known.exit_status
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _fail(said: str, error: BaseException, status: int, **fields: object) -> None:
-    log.say(said, "error", ERROR, error=type(error).__name__, exit_status=status, **fields)

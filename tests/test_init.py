@@ -171,6 +171,12 @@ def test_only_pictures_that_build_cf_takes_and_words_that_it_knows_are_mapped(tm
     assert config.inputs.columns["available"] == "stock" and config.inputs.columns["image"] == "image_path"
 
 
+def test_a_column_of_our_name_that_build_cf_refuses_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"column image \(image\) holds binary, expected the address"):
+        init(parquet(tmp_path, items=items(image=[b"\xff\xd8"] * 50), taken=taken()), {})
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"] * 2
+
+
 def test_a_model_of_ones_own_goes_to_the_gpus_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 81559\n")
     (tmp_path / "nvidia-smi").chmod(0o755)

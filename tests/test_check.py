@@ -1,5 +1,6 @@
 """mmsrarec check: a finding for each kind of defect, rows judged as build_cf judges them, reports and exit status."""
 
+import io
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from exports import written
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 from PIL import Image
 from pyspark.sql import SparkSession
+from rich.console import Console
 
 from mmsrarec.config import BUNDLED_MODEL, Config
 from mmsrarec.demo.shop import write_shop
@@ -305,6 +307,15 @@ def test_gpus_and_memory_are_compared_with_the_model(tmp_path: Path, monkeypatch
     one(model.about_memory(on_cpu, seven), "warning", "on a CPU")
 
 
+def test_the_gpus_of_this_machine_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 143771\necho 81559\n")  # as H200 and H100 print
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert [round(size) for size in model.gpus()] == [140, 80]
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert model.gpus() == []
+
+
 def test_the_size_of_a_model_is_read_from_its_files(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     os.truncate(tmp_path / "model.safetensors", 16 * 2**30)  # sparse
@@ -361,6 +372,9 @@ def test_worst_first_and_rows_of_people_are_no_markup(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == (
         "error   c: bad → stop\nwarning b: so so [red] → mend\nok      a: fine\n1 error, 1 warning, 1 ok; 1.0 s\n"
     )
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    screen.print(findings.table(found))
+    assert "so [red]" in screen.file.getvalue() and "[/]" not in screen.file.getvalue()
     findings.show([replace(found[1], what="ü")], 1.0, as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert said["findings"] == [{"level": "warning", "where": "b", "what": "ü", "remedy": "mend"}]

@@ -3,6 +3,8 @@
 import os
 import pty
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -169,6 +171,21 @@ def test_only_pictures_that_build_cf_takes_and_words_that_it_knows_are_mapped(tm
     assert config.inputs.columns["available"] == "stock" and config.inputs.columns["image"] == "image_path"
 
 
+def test_a_column_of_our_name_that_build_cf_refuses_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"column image \(image\) holds binary, expected the address"):
+        init(parquet(tmp_path, items=items(image=[b"\xff\xd8"] * 50), taken=taken()), {})
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parquet"] * 2
+
+
+def test_a_model_of_ones_own_goes_to_the_gpus_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 81559\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    places = parquet(tmp_path, items=items(), taken=taken())
+    assert mapped(replace(places, model="org/model")).engine.num_gpus == 1
+    assert mapped(replace(places, out=tmp_path / "b.yaml")).engine.num_gpus == 0
+
+
 def test_a_configuration_is_not_overwritten(tmp_path: Path) -> None:
     places = parquet(tmp_path, items=items(), taken=taken())
     init(places, {})
@@ -244,7 +261,7 @@ def test_the_command_stops_in_a_pipe_and_names_what_comes_next(tmp_path: Path) -
 
 def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     places = parquet(tmp_path, items=items(), taken=taken(user="who") | {"session": [f"s{n % 40}" for n in range(300)]})
-    program = Path(os.sys.executable).parent / "mmsrarec"
+    program = Path(sys.executable).parent / "mmsrarec"
     ours, theirs = pty.openpty()
     given = "--items", places.items, "--interactions", places.interactions, "--out", str(places.out)
     process = subprocess.Popen([program, "init", *given], stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT)

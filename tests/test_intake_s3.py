@@ -39,22 +39,26 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     variables = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (variables | {"REGION": "eu-central-1"}).items():
-            patch.setenv(f"AWS_{name}", value)
-        patch.delenv("AWS_ALLOW_HTTP", raising=False)
-        patience = Retries(retries={"total_max_attempts": 12, "mode": "standard"})
-        store = boto3.client("s3", endpoint_url=variables["ENDPOINT_URL"], region_name="eu-central-1", config=patience)
-        store.create_bucket(Bucket="shop", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-        items, _ = german(folder / "export")
-        store.upload_file(str(items), "shop", "export/artikel.csv")
-        for part in range(2):
-            pq.write_table(pa.table(ORDERS).slice(part * 200, 200), folder / "part.parquet")
-            store.upload_file(str(folder / "part.parquet"), "shop", f"orders/part-{part}.parquet")
-        write_deltalake("s3://shop/delta", pa.table(ORDERS), storage_options={"aws_allow_http": "true"})
-        yield "s3://shop"
-    server.terminate()
-    server.wait()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (variables | {"REGION": "eu-central-1"}).items():
+                patch.setenv(f"AWS_{name}", value)
+            patch.delenv("AWS_ALLOW_HTTP", raising=False)
+            patience = Retries(retries={"total_max_attempts": 12, "mode": "standard"})
+            store = boto3.client(
+                "s3", endpoint_url=variables["ENDPOINT_URL"], region_name="eu-central-1", config=patience
+            )
+            store.create_bucket(Bucket="shop", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+            items, _ = german(folder / "export")
+            store.upload_file(str(items), "shop", "export/artikel.csv")
+            for part in range(2):
+                pq.write_table(pa.table(ORDERS).slice(part * 200, 200), folder / "part.parquet")
+                store.upload_file(str(folder / "part.parquet"), "shop", f"orders/part-{part}.parquet")
+            write_deltalake("s3://shop/delta", pa.table(ORDERS), storage_options={"aws_allow_http": "true"})
+            yield "s3://shop"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @pytest.mark.parametrize("orders", ["orders", "delta"])

@@ -7,6 +7,7 @@ import yaml
 
 from mmsrarec.config import Config
 from mmsrarec.intake.guess import Columns, Guess
+from mmsrarec.intake.model import gpus
 from mmsrarec.intake.sources import Table
 
 FEW_USERS = 1000  # of fewer, more than one in ten are tested, so that intervals say something
@@ -71,11 +72,14 @@ def _text(found: list[Guess], extra: list[str]) -> list[str]:
 
 def _rest(config: Config) -> list[str]:
     model = "the package's small model for trying; Qwen/Qwen2.5-VL-7B-Instruct, say, on a GPU"
+    here = [] if config.model == "bundled" else gpus()
+    on_gpu = ["engine:", line(1, "num_gpus", 1, f"this machine has {len(here)}")] if here else []
     return [
         line(0, "dataset", config.dataset, "names the data in the evaluation"),
         "lake:",
         line(1, "root", config.lake.root, "folder of all that a run writes; made by the first"),
         line(0, "model", config.model, model if config.model == "bundled" else "given by --model"),
+        *on_gpu,
     ]
 
 

@@ -238,7 +238,9 @@ def _other_delimiter(table: Table) -> str:
 
 
 def _refused(where: str, error: InputError, remedy: str = "") -> Finding:
-    return Finding("error", where, str(error), remedy or "mend the file or the setting; `mmsrarec init` can write it")
+    return Finding(
+        "error", where, str(error), remedy or "mend the file or the setting; `mmsrarec init` writes one that fits"
+    )
 
 
 def _share(part: int, whole: int) -> str:

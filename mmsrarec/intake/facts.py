@@ -64,7 +64,7 @@ class Interactions(Rows):
 
 def read_items(table: Table, config: Config, most: int) -> Items:
     """Raises InputError where a column is missing or of a type that says nothing of the kind."""
-    columns = _item_columns(table, config)
+    columns = item_columns(table, config)
     facts, ids, pictures = Items(columns), [], []
     for batch in _streamed(table, columns, most, facts):
         clean = _clean_items(batch, config)
@@ -83,8 +83,8 @@ def read_items(table: Table, config: Config, most: int) -> Items:
     return facts
 
 
-def _item_columns(table: Table, config: Config) -> dict[str, str]:
-    """Our name -> theirs, of what build_cf reads; an item's text is named text/NAME."""
+def item_columns(table: Table, config: Config) -> dict[str, str]:
+    """Our name -> theirs, of all that build_cf reads."""
     names = table.schema.names
     mapped = inputs.mapping(config, "items")
     columns = {"item_id": inputs.required(config, "items", "item_id", names)}
@@ -95,6 +95,14 @@ def _item_columns(table: Table, config: Config) -> dict[str, str]:
     columns |= {ours: name for ours in wanted if (name := inputs.theirs(ours, names, mapped))}
     if not any(name in columns for name in [*config.inputs.text, "image"]):
         inputs.required(config, "items", "title", names)
+    _check_types(table, columns)
+    return columns
+
+
+def interaction_columns(table: Table, config: Config) -> dict[str, str]:
+    """Our name -> theirs."""
+    names, ours = table.schema.names, ("user_id", "item_id", "timestamp")
+    columns = {name: inputs.required(config, "interactions", name, names) for name in ours}
     _check_types(table, columns)
     return columns
 
@@ -187,11 +195,7 @@ def _count_duplicates(facts: Items, table: Table, config: Config, most: int, twi
 
 def read_interactions(table: Table, config: Config, items: Items | None, most: int) -> Interactions:
     """`items` None: which items are known is not judged, since not all of them were read."""
-    names = table.schema.names
-    columns = {
-        ours: inputs.required(config, "interactions", ours, names) for ours in ("user_id", "item_id", "timestamp")
-    }
-    _check_types(table, columns)
+    columns = interaction_columns(table, config)
     facts, kept = Interactions(columns), []
     for batch in _streamed(table, columns, most, facts):
         clean = _clean_interactions(batch.combine_chunks(), items)

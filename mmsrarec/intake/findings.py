@@ -9,6 +9,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Level = Literal["error", "warning", "ok"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "ok")
@@ -42,7 +43,7 @@ def show(found: list[Finding], seconds: float, as_json: bool) -> None:
         return
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False)
     if sys.stdout.isatty():
-        console.print(_table(found))
+        console.print(table(found))
     else:
         for finding in found:
             console.print(f"{finding.level:8}{finding.where}: {' '.join(_said(finding).split())}")
@@ -56,14 +57,10 @@ def _said(finding: Finding) -> str:
     return f"{finding.what} → {finding.remedy}" if finding.remedy else finding.what
 
 
-def _table(found: list[Finding]) -> Table:
-    table = Table("", "where", "what", "remedy")
+def table(found: list[Finding]) -> Table:
+    """The report for a terminal; text that comes from the data is never taken for markup."""
+    shown = Table("", "where", "what", "remedy")
     for finding in found:
-        cells = finding.where, finding.what, finding.remedy
-        table.add_row(f"[{COLORS[finding.level]}]{finding.level}[/]", *map(_plain, cells))
-    return table
-
-
-def _plain(text: str) -> str:
-    """Text that comes from the data is never taken for markup."""
-    return text.replace("[", r"\[")
+        level = Text(finding.level, COLORS[finding.level])
+        shown.add_row(level, *map(Text, (finding.where, finding.what, finding.remedy)))
+    return shown

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmsrarec.config import Config, Csv, load
 from mmsrarec.errors import ConfigError, InputError
-from mmsrarec.intake import configuration, dialect, profile, sources
+from mmsrarec.intake import configuration, dialect, facts, profile, sources
 from mmsrarec.intake.guess import Columns, Guess, Question, extra_text, guess
 from mmsrarec.intake.sources import Table
 from mmsrarec.storage import inputs
@@ -35,7 +35,7 @@ class Places:
 def init(places: Places, given: dict[str, str], force: bool = False, ask: Ask | None = None) -> str:
     """Write places.out and return its text. `given`: our column -> theirs, '' for none; `ask` answers questions.
 
-    Raises ConfigError where the file is there already, InputError where a column stays unknown.
+    Raises ConfigError where the file is there already, InputError where a column stays unknown or is of no use.
     """
     if places.out.exists() and not force:
         raise ConfigError(f"{places.out}: is there already; give --force to replace it or --out another name")
@@ -47,7 +47,13 @@ def init(places: Places, given: dict[str, str], force: bool = False, ask: Ask | 
     places.out.parent.mkdir(parents=True, exist_ok=True)
     draft = places.out.with_name(f"{places.out.name}.part")
     draft.write_text(text, encoding="utf-8")
-    load(draft)
+    try:
+        written = load(draft)
+        facts.item_columns(items, written)
+        facts.interaction_columns(taken, written)
+    except InputError:
+        draft.unlink()
+        raise
     draft.replace(places.out)
     return text
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "training": SERVICES | STAGES | {"evaluation"},
     "planning": SERVICES | STAGES | {"evaluation", "training"},
     "publishing": SERVICES | STAGES,
-    "reports": BASE | {"storage"},
+    "reports": SERVICES | STAGES,
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
     "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning"},

@@ -130,6 +130,10 @@ def test_explain_tells_the_story(first: subprocess.CompletedProcess, config: Con
     user = tables.read(config.lake.root, "recommendations").slice(0, 1).to_pylist()[0]
     told = command("explain", "conf/local.yaml", "--user", user["user_id"], *settings)
     assert told.returncode == 0 and user["item_id"] in told.stdout
+    item = command("explain", "conf/local.yaml", "--item", user["item_id"], *settings)
+    assert item.returncode == 0 and "keywords of the picture" in item.stdout
+    named = command("explain", "conf/local.yaml", "--user", user["user_id"], "--why-not", user["item_id"], *settings)
+    assert named.returncode == 0 and "It passed every step" in named.stdout
     unknown = command("explain", "conf/local.yaml", "--user", "nobody", *settings)
     assert unknown.returncode == 2 and "nobody" in unknown.stderr and "Traceback" not in unknown.stderr
 

@@ -39,8 +39,8 @@ class Ranking:
         return next(place for place, scored in enumerate(self.ordered, 1) if scored.item_id == item_id)
 
 
-def pool(config: Config, user_id: str, item_id: str) -> Pool | None:
-    """With all that is known today; None for an item that may not be listed to this user."""
+def pool(config: Config, user_id: str, item_id: str) -> Pool:
+    """With all that is known today; of an item that may be listed to this user."""
     root, of_user = config.lake.root, [("user_id", "=", user_id)]
     endless = config.retrieve.model_copy(update={"candidates": tables.count(root, "catalog")})
     retriever = Retriever(config.model_copy(update={"retrieve": endless}))
@@ -49,7 +49,7 @@ def pool(config: Config, user_id: str, item_id: str) -> Pool | None:
     candidates = retriever.candidates(users, similar)
     row = pc.index(candidates["item_id"], item_id).as_py()
     if row < 0:
-        return None
+        raise ValueError(f"{item_id} may not be listed to {user_id}")
     ((_, orders),) = retriever.orders(users, similar)
     places = {source: pc.index(items, item_id).as_py() + 1 for source, items in orders.items()}
     known = {source: place for source, place in places.items() if place}

@@ -21,7 +21,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Step:
-    """`setting` is what would change the outcome, a name or name=value; None where no setting does."""
+    """`setting` is what would change the outcome: names, with =value where it is known; None where no setting does."""
 
     name: str
     passed: bool
@@ -101,7 +101,7 @@ def served(case: Case) -> Iterator[Step]:
         setting = "rules.exclude_users" if named else "rules.exclude_users_file"
         yield Step("user", False, "The rules exclude this user, who gets no list.", setting)
     else:
-        yield Step("user", True, f"The user gets lists, with {len(case.history):,} items in the history.")
+        yield Step("user", True, f"The user gets lists; items in the history: {len(case.history):,}.")
 
 
 def unseen(case: Case) -> Iterator[Step]:

@@ -6,7 +6,7 @@ sample_users(config, 6)               some to look at, from short to long histor
 Lists are those of the night that is asked for; histories, similar users, candidates and evidence are the latest ones.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,41 +113,56 @@ def of_users(config: Config, user_ids: Sequence[str], run_date: str | None = Non
     for user_id in user_ids:
         if user_id not in histories:
             raise unknown(config, "histories", "user_id", user_id)
-    similar = _by_user(config, "similar_users", [*of_them, ("rank", "<=", SIMILAR)])
-    candidates = _by_user(config, "candidates", of_them)
-    evidence = _by_user(config, "evidence", of_them, "item_id")
-    lists = _by_user(config, chosen.table, [*of_them, ("run_date", "=", chosen.run_date)]) if chosen else {}
-    before = chosen.before if chosen else None
-    previous = _by_user(config, VISIBLE, [*of_them, ("run_date", "=", before)]) if before else {}
-    every = [*lists.values(), *candidates.values()]
-    named = {row["item_id"] for rows in every for row in rows}
-    named |= {row["next_item_id"] for rows in similar.values() for row in rows}
-    known = cards(config, named.union(*(rows[0]["item_ids"] for rows in histories.values())))
-    stories = []
-    for user_id in user_ids:
-        (history,), rows = histories[user_id], lists.get(user_id, [])
-        about = {row["item_id"]: row for row in evidence.get(user_id, [])}
-        on_list = {row["item_id"] for row in rows}
-        first = rows[0] if rows else {}
-        stories.append(
-            UserStory(
-                user_id,
-                history["split"],
-                first.get("run_date"),
-                first.get("run_id"),
-                [known[item_id] for item_id in history["item_ids"]],
-                [_similar(row, known) for row in similar.get(user_id, [])],
-                [_listed(row, about.get(row["item_id"], {}), known) for row in rows],
-                [
-                    _candidate(row, about.get(row["item_id"], {}), known)
-                    for row in candidates.get(user_id, [])
-                    if row["item_id"] not in on_list
-                ],
-                [row["item_id"] for row in previous.get(user_id, [])],
-                first.get("marks"),
-            )
+    of_night = [*of_them, ("run_date", "=", chosen.run_date)] if chosen else []
+    of_before = [*of_them, ("run_date", "=", chosen.before)] if chosen and chosen.before else []
+    rows = _Rows(
+        histories,
+        _by_user(config, "similar_users", [*of_them, ("rank", "<=", SIMILAR)]),
+        _by_user(config, "candidates", of_them),
+        _by_user(config, "evidence", of_them, "item_id"),
+        _by_user(config, chosen.table, of_night) if chosen else {},
+        _by_user(config, VISIBLE, of_before) if of_before else {},
+    )
+    known = cards(config, rows.items())
+    return [rows.story(user_id, known) for user_id in user_ids]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of the tables by user_id, in the order in which they are told."""
+
+    histories: dict[str, list[dict]]
+    similar: dict[str, list[dict]]
+    candidates: dict[str, list[dict]]
+    evidence: dict[str, list[dict]]
+    lists: dict[str, list[dict]]
+    previous: dict[str, list[dict]]
+
+    def items(self) -> Iterator[str]:
+        """The item_id of every item that is told of."""
+        for by_user, column in ((self.lists, "item_id"), (self.candidates, "item_id"), (self.similar, "next_item_id")):
+            yield from (row[column] for rows in by_user.values() for row in rows)
+        yield from (item_id for (row,) in self.histories.values() for item_id in row["item_ids"])
+
+    def story(self, user_id: str, known: dict[str, ItemCard]) -> UserStory:
+        (history,), listed = self.histories[user_id], self.lists.get(user_id, [])
+        about = {row["item_id"]: row for row in self.evidence.get(user_id, [])}
+        others = {row["item_id"]: row for row in self.candidates.get(user_id, [])}
+        for row in listed:
+            others.pop(row["item_id"], None)
+        first = listed[0] if listed else {}
+        return UserStory(
+            user_id,
+            history["split"],
+            first.get("run_date"),
+            first.get("run_id"),
+            [known[item_id] for item_id in history["item_ids"]],
+            [_similar(row, known) for row in self.similar.get(user_id, [])],
+            [_listed(row, about.get(row["item_id"], {}), known) for row in listed],
+            [_candidate(row, about.get(row["item_id"], {}), known) for row in others.values()],
+            [row["item_id"] for row in self.previous.get(user_id, [])],
+            first.get("marks"),
         )
-    return stories
 
 
 def sample_users(config: Config, count: int, run_date: str | None = None) -> list[str]:
@@ -171,10 +186,10 @@ def _lengths(histories: pa.RecordBatch, listed: pa.Array) -> pa.Table:
 
 
 def _by_user(
-    config: Config, name: str, filters: list, order: str = "rank", columns: Iterable[str] | None = None
+    config: Config, name: str, filters: list, order: str = "rank", columns: list[str] | None = None
 ) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
-    rows = tables.read(config.lake.root, name, list(columns) if columns else None, filters)
+    rows = tables.read(config.lake.root, name, columns, filters)
     for row in rows.sort_by(order).to_pylist():
         found.setdefault(row["user_id"], []).append(row)
     return found

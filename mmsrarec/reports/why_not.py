@@ -23,14 +23,17 @@ Check = Callable[[Case], Iterator[Step]]
 
 
 def why_not(config: Config, user_id: str, item_id: str, run_date: str | None = None) -> list[Step]:
-    """The last step is the first that the item did not pass; all passed: it is on the list, and what readers see.
+    """The last step is the first that the item did not pass; all passed: it is on the list, and what readers see. What
+    would keep an item of the list off the next one follows `published`.
 
     Raises InputError for an unknown user, item or night.
     """
     case = _case(config, user_id, item_id, run_date)
     today: tuple[Check, ...] = (steps.available, steps.allowed, steps.served, steps.unseen)
     if case.row(case.staged) or case.row(case.visible):
-        return [*_until_failure(case, (steps.known, steps.listed, steps.published, *today))]
+        since = [step for check in today for step in check(case) if not step.passed]
+        told = [*_until_failure(case, (steps.known, steps.listed, steps.published))]
+        return told + since[:1] if told[-1].passed else told
     return [*_until_failure(case, (steps.known, *today, _candidate, _ranked, _staged))]
 
 
@@ -81,7 +84,7 @@ def _left_out(case: Case) -> Step:
         return Step("candidate", False, said, "sasrec.refresh_days")
     if found.source != "popular":
         said = (
-            f"{SOURCES[found.source].capitalize()} names it (places by source: {orders}), but it would be candidate "
+            f"It is named by {SOURCES[found.source]} (places by source: {orders}), but it would be candidate "
             f"{found.place:,} and {size:,} are kept."
         )
         return Step("candidate", False, said, f"retrieve.candidates={found.place}")
@@ -111,7 +114,7 @@ def _ranked(case: Case) -> Iterator[Step]:
         return
     yield Step("scored", True, f"{said}.")
     if case.serving.limited:
-        yield _quota(case, not quota_full)
+        yield _quota(case, place, not quota_full)
 
 
 def _quota_full(case: Case, found: Ranking, place: int) -> bool:
@@ -125,11 +128,13 @@ def _quota_full(case: Case, found: Ranking, place: int) -> bool:
     return same >= case.serving.limit(category) and (behind or short)
 
 
-def _quota(case: Case, passed: bool) -> Step:
+def _quota(case: Case, place: int, passed: bool) -> Step:
     category = case.item["category"]
     if passed:
         return Step("quota", True, f"The list has room for category {category or 'none'}.")
     setting = f"rules.quotas.{category}" if category in case.serving.quotas else "rules.quota"
+    if place > case.config.recommend.top_k:
+        setting += f", with recommend.top_k={place}"
     said = f"The list has {case.serving.limit(category):,} better ones of category {category}, the most allowed."
     return Step("quota", False, said, setting)
 

@@ -186,6 +186,12 @@ def test_pictures_that_are_not_here_are_placeholders(config: Config) -> None:
     assert "data:image/webp" not in html and 'href="#picture-none"' in html and "no pictures here" in html
 
 
+def test_hours_become_money_where_they_have_a_price(config: Config) -> None:
+    priced = config.model_copy(update={"plan": config.plan.model_copy(update={"price_per_hour": 3600.0})})
+    measured = figures.measure(config, tonight(config))
+    assert f"<b>{measured.seconds:.2f} EUR</b>" in rendered(priced)
+
+
 def test_an_earlier_run_and_named_users(config: Config) -> None:
     html = rendered(config, ["u2"], "run-1")
     assert f'<time datetime="{BEFORE}">' in html and "This is the first night" in html
@@ -226,6 +232,8 @@ def test_the_stage_writes_the_page_and_the_command_another(
     assert row["notes"] == {"bytes": written.stat().st_size, "page": str(written)}
     stage.write(config, "run-1", ["u0"], tmp_path / "new folder" / "other.html")
     assert BEFORE in (tmp_path / "new folder" / "other.html").read_text()
+    with pytest.raises(ConfigError, match="report.out"):
+        stage.write(config, out=written / "below a file.html")
     assert written.resolve().as_uri() in capsys.readouterr().err
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmsrarec.config import Config
+from mmsrarec.errors import ConfigError
 from mmsrarec.reports.page import looks as seen
 from mmsrarec.reports.page.figures import Figures
 from mmsrarec.reports.page.lists import QUANTILES
@@ -62,10 +63,14 @@ def render(config: Config, figures: Figures, plots: Plots, looks: Looks) -> str:
 
 def write(html: str, place: Path) -> None:
     """Whoever reads the file sees the old page or the new one."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f"{place.name}.part")
-    draft.write_text(html, encoding="utf-8")
-    os.replace(draft, place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(html, encoding="utf-8")
+        os.replace(draft, place)
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        remedy = "name another file by --out or report.out"
+        raise ConfigError(f"{place}: the page cannot be written there ({error.strerror}); {remedy}") from None
 
 
 def plain(value: object) -> object:

@@ -11,6 +11,8 @@ from mmsrarec.reports.cards import ItemCard
 from mmsrarec.storage.objects import THREADS, PictureError, Pictures, thumbnail
 
 SIDE = 112  # pixels
+TOGETHER = 64  # pictures opened before the budget is looked at
+FULL = "page_full"
 BUDGET = 5 * 2**20  # characters of all pictures of a page
 
 
@@ -32,14 +34,22 @@ class Thumbnails:
         new = [item for item in dict.fromkeys(items) if item.item_id not in self._asked]
         self._asked |= {item.item_id for item in new}
         with ThreadPoolExecutor(THREADS) as threads:
-            for item, (content, why) in zip(new, threads.map(self._open, new), strict=True):
-                if content is not None and len(content) > self._left:
-                    content, why = None, "page_full"
-                if content is None:
-                    self.left_out[why] += 1
-                else:
-                    self._left -= len(content)
-                    self.addresses[item.item_id] = content
+            for start in range(0, len(new), TOGETHER):
+                part = new[start : start + TOGETHER]
+                if self.left_out[FULL]:
+                    self.left_out[FULL] += len(part)
+                    continue
+                for item, (content, why) in zip(part, threads.map(self._open, part), strict=True):
+                    self._keep(item.item_id, content, why)
+
+    def _keep(self, item_id: str, content: str | None, why: str) -> None:
+        if content is not None and len(content) > self._left:
+            content, why = None, FULL
+        if content is None:
+            self.left_out[why] += 1
+        else:
+            self._left -= len(content)
+            self.addresses[item_id] = content
 
     def _open(self, item: ItemCard) -> tuple[str | None, str]:
         if not item.image:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from itertools import dropwhile
 from pathlib import Path
 
 import duckdb
@@ -39,7 +40,7 @@ def commands(text: str) -> list[str]:
     """Those of the blocks, and those in a text."""
     blocks = "\n".join(block.replace("\\\n", " ") for kind, block in BLOCKS if kind == "sh")
     fenced = [shlex.join(shlex.split(line, comments=True)) for line in blocks.splitlines()]
-    inline = [words for words in code(text) if words.split()[0] in FIRST_WORDS and len(words.split()) > 1]
+    inline = [line for line in code(text) if line.split()[0] in FIRST_WORDS and len(line.split()) > 1]
     return [line for line in dict.fromkeys(fenced + inline) if line]
 
 
@@ -48,11 +49,9 @@ PROGRAM = typer.main.get_group(app)
 OPEN = {  # what a person puts in; DATE is the night of the shop that the tests share
     "CONFIG": "conf/local.yaml",
     "DATE": "2026-03-01",
-    "RETENTION_HOURS": "0",
+    "ITEM": "item-0001",
     "RUN_ID": "20260301T010000-abcdef",
-    "STAGE": "build_cf",
     "USER": "user-0007",
-    "USERS_FILE": "users.csv",
 }
 
 
@@ -100,23 +99,33 @@ def test_every_link_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str) -> None:
-    program, *arguments = shlex.split(re.sub(r"[\[\]]", "", line) if "CONFIG" in line else line)
+    program, *arguments = words(line)
     check = {"mmsrarec": parse, "make": dry_run, "python": look, "spark-submit": look, "uv": extras}
-    check[Path(program).name](arguments)
+    check.get(program, exist)(arguments)
 
 
 def parse(arguments: list[str]) -> dict:
     """What the program itself makes of the command line, which it does not execute."""
-    name, *rest = filled(arguments)
+    name, *rest = filled(arguments, "1")
     command = PROGRAM.commands[name]
     return command.make_context(name, rest).params if rest else {}  # else only its name is mentioned
 
 
-def filled(arguments: list[str], **values: str) -> list[str]:
+def words(line: str) -> list[str]:
+    """The name of the program and its arguments, all optional ones among them, without the environment before."""
+    program, *arguments = dropwhile(lambda word: re.match(r"[A-Z_]+=", word), shlex.split(line))
+    is_usage = program == "mmsrarec" and "CONFIG" in arguments
+    return [Path(program).name, *(word.strip("[]") if is_usage else word for word in arguments)]
+
+
+def filled(arguments: list[str], unknown: str | None = None, **values: str) -> list[str]:
     """With values in the places of what the README leaves open; KeyError for what is open and unknown."""
     values = OPEN | values
-    values |= {"ID": values["USER"], "FILE": values["USERS_FILE"]}
-    return [re.sub(r"(?<![^=])[A-Z][A-Z_]+$", lambda match: values[match[0]], word) for word in arguments]
+    values["ID"] = values["ITEM"] if "--item" in arguments else values["USER"]
+    return [
+        re.sub(r"(?<![^=])[A-Z][A-Z_]*$", lambda match: values.get(match[0], unknown) or values[match[0]], word)
+        for word in arguments
+    ]
 
 
 def dry_run(arguments: list[str]) -> None:
@@ -134,6 +143,12 @@ def look(arguments: list[str]) -> None:
     assert file.exists() and {word for word in arguments if word.startswith("--")} <= known
 
 
+def exist(arguments: list[str]) -> None:
+    """The project's own files and folders that another program is given."""
+    own = [word for word in arguments if word.startswith(("k8s/", "conf/", "jobs/"))]
+    assert all((ROOT / word).exists() for word in own), own
+
+
 def extras(arguments: list[str]) -> None:
     (extra,) = re.findall(r"\[(\w+)\]", " ".join(arguments))
     assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
@@ -149,21 +164,18 @@ def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def test_the_commands_around_a_run_do_what_they_say(night: Shop, spark) -> None:
-    """Those that run stages are run by test_end_to_end.py, all but publish, which is one of a night's own."""
-    users = night.folder / "users.csv"
-    users.write_text("user_id\nuser-0003\n")
-    (run_id,) = set(tables.read(str(night.folder / "lake"), "runs")["run_id"].to_pylist())
-    given = [word for setting in night.settings for word in ("--set", setting)]
-    long = {"run", *STAGES} - {"publish"}
+    """`run`, and the stages, test_end_to_end.py runs; `init` and `night`, tests of their own."""
+    elsewhere = {"run", "init", "night", *STAGES} - {"publish", "report"}
+    lake, given = str(night.folder / "lake"), [word for setting in night.settings for word in ("--set", setting)]
+    values = {"RUN_ID": tables.read(lake, "runs")["run_id"][0].as_py(), "FILE": str(night.folder / "page.html")}
     ran = set()
     for line in commands(WRITTEN):
-        program, *arguments = shlex.split(line)
-        if Path(program).name != "mmsrarec" or arguments[0] in long or len(arguments) == 1:
-            continue
-        result = CliRunner().invoke(app, [*filled(arguments, RUN_ID=run_id, USERS_FILE=str(users)), *given])
-        assert result.exit_code == 0, (line, result.output)
-        ran.add(arguments[0])
-    assert ran >= set(PROGRAM.commands) - long
+        program, *arguments = words(line)
+        if program == "mmsrarec" and arguments[0] not in elsewhere and len(arguments) > 1:
+            result = CliRunner().invoke(app, [*filled(arguments, **values), *given])
+            assert result.exit_code == 0, (line, result.output)
+            ran.add(arguments[0])
+    assert ran >= set(PROGRAM.commands) - elsewhere
 
 
 def test_readers_read_as_shown(shop: Shop, spark) -> None:

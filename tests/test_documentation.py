@@ -73,7 +73,7 @@ def test_every_setting_it_mentions_exists() -> None:
     given = re.findall(r"--set ([\w.]+)=", README)
     shown = [match[0] for line in code(PROSE) if (match := re.match(r"[a-z_]+(\.[a-z_]+)+(?=$|=|\W)", line))]
     mentioned = {name for name in given + shown if name.startswith(heads)}
-    files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py"))}
+    files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py", ".html"))}
     assert len(mentioned) > 20
     for name in mentioned - files:
         assert any(f"{name}.".startswith(f"{one}.") or one.startswith(f"{name}.") for one in known), name
@@ -106,7 +106,7 @@ def parse(arguments: list[str]) -> dict:
 def words(line: str) -> list[str]:
     """The name of the program and its arguments, all optional ones among them, without the environment before."""
     program, *arguments = dropwhile(lambda word: re.match(r"[A-Z_]+=", word), shlex.split(line))
-    is_usage = program == "mmsrarec" and "CONFIG" in arguments
+    is_usage = any(word.startswith("[-") for word in arguments)
     return [Path(program).name, *(word.strip("[]") if is_usage else word for word in arguments)]
 
 

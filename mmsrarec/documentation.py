@@ -42,7 +42,14 @@ def exit_statuses() -> str:
     for kind in kinds:
         advice = "run again: it goes on" if kind.retry else "tell someone"
         rows.append((kind.exit_status, f"`{kind.__name__}`", _paragraph(kind), advice))
-    rows.append((errors.UNEXPECTED, "any other", "Unexpected; the trace is in `mmsrarec-error.log`.", "tell someone"))
+    rows.append(
+        (
+            errors.UNEXPECTED,
+            "any other",
+            "Unexpected; the trace is in the run's log file, or in `mmsrarec-error.log`.",
+            "tell someone",
+        )
+    )
     stopped = "Interrupted (Ctrl-C, SIGTERM)."
     rows.append((errors.INTERRUPTED, "`KeyboardInterrupt`", stopped, "run again: it goes on"))
     return _table(("exit status", "exception", "cause", "what a scheduler does"), rows)

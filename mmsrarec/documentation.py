@@ -43,7 +43,14 @@ def exit_statuses() -> str:
     for kind in kinds:
         advice = "run again: it goes on" if kind.retry else "tell someone"
         rows.append((kind.exit_status, f"`{kind.__name__}`", _paragraph(kind), advice))
-    rows.append((errors.UNEXPECTED, "any other", "Unexpected; the trace is in `mmsrarec-error.log`.", "tell someone"))
+    rows.append(
+        (
+            errors.UNEXPECTED,
+            "any other",
+            "Unexpected; the trace is in the run's log file, or in `mmsrarec-error.log`.",
+            "tell someone",
+        )
+    )
     stopped = "Interrupted (Ctrl-C, SIGTERM)."
     rows.append((errors.INTERRUPTED, "`KeyboardInterrupt`", stopped, "run again: it goes on"))
     return _table(("exit status", "exception", "cause", "what a scheduler does"), rows)
@@ -73,13 +80,22 @@ def tables() -> str:
 
 def settings() -> str:
     """Every setting with its default, section by section."""
-    top = {name: field for name, field in Config.model_fields.items() if not _is_section(field.annotation)}
-    parts = [_settings("", top)]
+    found = list(every_setting(Config))
+    parts = [_settings((name, field) for name, field in found if "." not in name)]
     for name, field in Config.model_fields.items():
-        kind = field.annotation
-        if _is_section(kind):
-            parts.append(f"**{name}**: {_paragraph(kind)}\n\n{_settings(f'{name}.', kind.model_fields)}")
+        if _is_section(kind := field.annotation):
+            of_section = ((key, leaf) for key, leaf in found if key.startswith(f"{name}."))
+            parts.append(f"**{name}**: {_paragraph(kind)}\n\n{_settings(of_section)}")
     return _folded("All settings", parts)
+
+
+def every_setting(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names as `--set` takes them, each with its field."""
+    for name, field in kind.model_fields.items():
+        if _is_section(below := field.annotation):
+            yield from every_setting(below, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -102,8 +118,8 @@ def _usage(name: str, command: Any) -> str:
     return " ".join(words)
 
 
-def _settings(prefix: str, fields: dict[str, Any]) -> str:
-    rows = ((f"`{prefix}{name}`", _default(field), field.description) for name, field in fields.items())
+def _settings(found: Iterable[tuple[str, Any]]) -> str:
+    rows = ((f"`{name}`", _default(field), field.description) for name, field in found)
     return _table(("setting", "default", "meaning"), rows)
 
 

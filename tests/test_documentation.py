@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from itertools import dropwhile
 from pathlib import Path
 
 import duckdb
@@ -19,7 +20,6 @@ from typer.testing import CliRunner
 from mmsrarec import documentation
 from mmsrarec.cli import app
 from mmsrarec.config import load
-from mmsrarec.config.section import Section
 from mmsrarec.config.settings import Config
 from mmsrarec.pipeline import STAGES
 from mmsrarec.schemas import CONTRACT
@@ -40,7 +40,7 @@ def commands(text: str) -> list[str]:
     """Those of the blocks, and those in a text."""
     blocks = "\n".join(block.replace("\\\n", " ") for kind, block in BLOCKS if kind == "sh")
     fenced = [shlex.join(shlex.split(line, comments=True)) for line in blocks.splitlines()]
-    inline = [words for words in code(text) if words.split()[0] in FIRST_WORDS and len(words.split()) > 1]
+    inline = [line for line in code(text) if line.split()[0] in FIRST_WORDS and len(line.split()) > 1]
     return [line for line in dict.fromkeys(fenced + inline) if line]
 
 
@@ -49,11 +49,9 @@ PROGRAM = typer.main.get_group(app)
 OPEN = {  # what a person puts in; DATE is the night of the shop that the tests share
     "CONFIG": "conf/local.yaml",
     "DATE": "2026-03-01",
-    "RETENTION_HOURS": "0",
+    "ITEM": "item-0001",
     "RUN_ID": "20260301T010000-abcdef",
-    "STAGE": "build_cf",
     "USER": "user-0007",
-    "USERS_FILE": "users.csv",
 }
 
 
@@ -66,27 +64,20 @@ def test_every_table_column_and_setting_has_a_meaning() -> None:
         assert table.meaning.endswith("."), name
         assert all(meaning for _, meaning in table.columns.values()), name
         assert set(table.key) <= set(table.columns) and set(table.partitions) <= set(table.columns), name
-    silent = [f"{prefix}{name}" for prefix, fields in sections() for name, one in fields.items() if not one.description]
-    assert not [name for name in silent if name not in Config.model_fields], silent
-
-
-def sections() -> list[tuple[str, dict]]:
-    """Settings of the top, and of every section, with what stands before their names."""
-    found = [(name, field.annotation) for name, field in Config.model_fields.items()]
-    return [("", Config.model_fields)] + [
-        (f"{name}.", kind.model_fields) for name, kind in found if isinstance(kind, type) and issubclass(kind, Section)
-    ]
+    assert not [name for name, field in documentation.every_setting(Config) if not field.description]
 
 
 def test_every_setting_it_mentions_exists() -> None:
-    known = {f"{prefix}{name}" for prefix, fields in sections() for name in fields}
-    heads = {prefix for prefix, _ in sections() if prefix}
+    known = {name for name, _ in documentation.every_setting(Config)}
+    heads = tuple({f"{name.split('.')[0]}." for name in known if "." in name})
     given = re.findall(r"--set ([\w.]+)=", README)
-    shown = [match[0] for words in code(PROSE) if (match := re.match(r"[a-z_]+\.[a-z_]+(?=$|=|\W)", words))]
-    mentioned = {".".join(name.split(".")[:2]) for name in given + shown if name.startswith(tuple(heads))}
-    files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py"))}
+    shown = [match[0] for line in code(PROSE) if (match := re.match(r"[a-z_]+(\.[a-z_]+)+…?", line))]
+    mentioned = {name for name in given + shown if name.startswith(heads)}
+    files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py", ".html"))}
     assert len(mentioned) > 20
-    assert mentioned - files - {"a.b", "section.name"} <= known
+    for name in mentioned - files:
+        start = name.removesuffix("…") if name.endswith("…") else f"{name}."
+        assert any(f"{one}.".startswith(start) or start.startswith(f"{one}.") for one in known), name
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -101,23 +92,36 @@ def test_every_link_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str) -> None:
-    program, *arguments = shlex.split(re.sub(r"[\[\]]", "", line) if "CONFIG" in line else line)
+    program, *arguments = words(line)
     check = {"mmsrarec": parse, "make": dry_run, "python": look, "spark-submit": look, "uv": extras}
-    check[Path(program).name](arguments)
+    check.get(program, exist)(arguments)
 
 
 def parse(arguments: list[str]) -> dict:
     """What the program itself makes of the command line, which it does not execute."""
-    name, *rest = filled(arguments)
+    name, *rest = filled(arguments, "1")
     command = PROGRAM.commands[name]
     return command.make_context(name, rest).params if rest else {}  # else only its name is mentioned
 
 
-def filled(arguments: list[str], **values: str) -> list[str]:
+def words(line: str) -> list[str]:
+    """The name of the program and its arguments, all optional ones among them, without the environment before."""
+    program, *arguments = dropwhile(lambda word: re.match(r"[A-Z_]+=", word), shlex.split(line))
+    is_usage = any(word.startswith("[-") for word in arguments)
+    return [Path(program).name, *(word.strip("[]") if is_usage else word for word in arguments)]
+
+
+def filled(arguments: list[str], unknown: str | None = None, **values: str) -> list[str]:
     """With values in the places of what the README leaves open; KeyError for what is open and unknown."""
     values = OPEN | values
-    values |= {"ID": values["USER"], "FILE": values["USERS_FILE"]}
-    return [re.sub(r"(?<![^=])[A-Z][A-Z_]+$", lambda match: values[match[0]], word) for word in arguments]
+    values["ID"] = values["ITEM"] if "--item" in arguments else values["USER"]
+    arguments = [
+        values["CONFIG"] if word == "shop.yaml" else word for word in arguments
+    ]  # that init would have written
+    return [
+        re.sub(r"(?<![^=])[A-Z][A-Z_]*$", lambda match: values.get(match[0], unknown) or values[match[0]], word)
+        for word in arguments
+    ]
 
 
 def dry_run(arguments: list[str]) -> None:
@@ -135,6 +139,12 @@ def look(arguments: list[str]) -> None:
     assert file.exists() and {word for word in arguments if word.startswith("--")} <= known
 
 
+def exist(arguments: list[str]) -> None:
+    """The project's own files and folders that another program is given."""
+    own = [word for word in arguments if word.startswith(("k8s/", "conf/", "jobs/"))]
+    assert all((ROOT / word).exists() for word in own), own
+
+
 def extras(arguments: list[str]) -> None:
     (extra,) = re.findall(r"\[(\w+)\]", " ".join(arguments))
     assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
@@ -150,21 +160,18 @@ def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def test_the_commands_around_a_run_do_what_they_say(night: Shop, spark) -> None:
-    """Those that run stages are run by test_end_to_end.py, all but publish, which is one of a night's own."""
-    users = night.folder / "users.csv"
-    users.write_text("user_id\nuser-0003\n")
-    (run_id,) = set(tables.read(str(night.folder / "lake"), "runs")["run_id"].to_pylist())
-    given = [word for setting in night.settings for word in ("--set", setting)]
-    long = {"run", *STAGES} - {"publish"}
+    """`run`, and the stages, test_end_to_end.py runs; `init` and `night`, tests of their own."""
+    elsewhere = {"run", "init", "night", *STAGES} - {"publish", "report"}
+    lake, given = str(night.folder / "lake"), [word for setting in night.settings for word in ("--set", setting)]
+    values = {"RUN_ID": tables.read(lake, "runs")["run_id"][0].as_py(), "FILE": str(night.folder / "page.html")}
     ran = set()
     for line in commands(WRITTEN):
-        program, *arguments = shlex.split(line)
-        if Path(program).name != "mmsrarec" or arguments[0] in long or len(arguments) == 1:
-            continue
-        result = CliRunner().invoke(app, [*filled(arguments, RUN_ID=run_id, USERS_FILE=str(users)), *given])
-        assert result.exit_code == 0, (line, result.output)
-        ran.add(arguments[0])
-    assert ran >= set(PROGRAM.commands) - long
+        program, *arguments = words(line)
+        if program == "mmsrarec" and arguments[0] not in elsewhere and len(arguments) > 1:
+            result = CliRunner().invoke(app, [*filled(arguments, **values), *given])
+            assert result.exit_code == 0, (line, result.output)
+            ran.add(arguments[0])
+    assert ran >= set(PROGRAM.commands) - elsewhere
 
 
 def test_readers_read_as_shown(shop: Shop, spark) -> None:

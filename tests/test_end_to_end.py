@@ -150,7 +150,7 @@ def in_a_notebook(config: Config, folder: Path) -> subprocess.CompletedProcess:
     *lines, last = code.rstrip().splitlines()
     cell = textwrap.indent("\n".join([*lines, f"print(({last}).to_json(orient='records'))"]), "    ")
     (folder / "conf").mkdir()
-    (folder / "conf" / "local.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    (folder / "conf" / "local.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
     program = f"import asyncio\n\nasync def cell():\n{cell}\n\nasyncio.run(cell())\n"
     return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=900)
 

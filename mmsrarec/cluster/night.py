@@ -30,7 +30,7 @@ POLL_SECONDS = 15.0
 PATIENCE_SECONDS = 900.0  # with an API server that does not answer; then the Job starts another launcher
 EXIT_STATUS = re.compile(r"exit ?code:? (\d+)", re.IGNORECASE)  # as Ray ("exit code 7") and Spark ("ExitCode: 7") say
 ANSWERS = (404, 409)  # statuses of the API that say something about an object
-STATUSES = range(2, 11)  # those of mmsrarec that have a meaning
+STATUSES = range(2, 20)  # mmsrarec's own, with room for more; k8s/base/nightly.yaml lists them, too
 T = TypeVar("T")
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmsrarec.collaborative import embed, index, sasrec
+from mmsrarec.collaborative.exact import Exact
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config, Sasrec
@@ -123,7 +124,7 @@ def test_an_index_that_misses_too_much_is_not_swapped_in(tmp_path: object, monke
 
 
 def test_the_sample_is_compared_with_all_vectors() -> None:
-    exact, vectors = index.Exact(), unit_vectors(1000)
+    exact, vectors = Exact(), unit_vectors(1000)
     for start in range(0, 1000, 300):
         exact.add(vectors[start : start + 300])
     cosine = -np.sort(-(exact.queries @ vectors.T), axis=1)

@@ -24,6 +24,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from mmsrarec import log
 from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative.exact import DEPTH, Exact
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, UserError, explains, shortened
 from mmsrarec.progress import Progress
@@ -34,9 +35,6 @@ MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
 INSERT_ROWS = 4096
 ANSWER_SECONDS = 5.0  # that a server may take to say its version
 EXACT_UP_TO = 100_000  # rows; a larger collection gets an inverted file, which is approximate but repeatable
-SAMPLE = 100  # vectors that are looked up before the swap, each for
-DEPTH = 10  # neighbors
-EPSILON = 1e-4  # cosines nearer than this are a tie
 
 
 @explains(MilvusException, MilvusLiteError)
@@ -216,7 +214,7 @@ class UserIndex:
             search_params={"metric_type": METRIC, "params": {"nprobe": max(8, int(_lists(rows) * self._probe))}},
         )
 
-    def _check(self, version: str, count: int, exact: "Exact") -> None:
+    def _check(self, version: str, count: int, exact: Exact) -> None:
         if not count:
             return
         found = self._hits(version, exact.queries, DEPTH, count)
@@ -262,26 +260,6 @@ class UserIndex:
 
     def _count(self, version: str) -> int:
         return self._client.query(version, filter="", output_fields=["count(*)"])[0]["count(*)"]
-
-
-class Exact:
-    """The true nearest similarities of a sample, gathered while the vectors pass by; memory is that of one batch."""
-
-    def __init__(self) -> None:
-        self.queries, self._best = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
-
-    def add(self, vectors: np.ndarray) -> None:
-        if not len(self.queries):  # of the first batch, which holds the latest positions of many users
-            self.queries = vectors[:: max(1, len(vectors) // SAMPLE)][:SAMPLE]
-            self._best = np.full((len(self.queries), DEPTH), -np.inf, np.float32)
-        every = np.concatenate([self._best, self.queries @ vectors.T], axis=1)
-        self._best = -np.partition(-every, DEPTH - 1, axis=1)[:, :DEPTH]
-
-    def recall(self, found: list[list[float]]) -> float:
-        """Share of the nearest DEPTH that are among `found`, a list of similarities per query; a tie counts."""
-        least = np.where(np.isfinite(self._best), self._best, np.inf).min(axis=1) - EPSILON
-        hits = sum(similarity >= line for row, line in zip(found, least, strict=True) for similarity in row)
-        return hits / int(np.isfinite(self._best).sum())
 
 
 def _lists(count: int) -> int:

@@ -111,7 +111,7 @@ def explained(error: BaseException) -> UserError | None:
     """The error itself if it is meant for people, else what is known of it or of what caused it; None: nothing."""
     if isinstance(error, UserError):
         return disk_full(error) or error
-    known = disk_full(error)
+    known: UserError | None = disk_full(error)
     cause: BaseException | None = error
     while known is None and cause is not None:
         known = cause if isinstance(cause, UserError) else _explained(cause)

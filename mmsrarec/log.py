@@ -81,7 +81,8 @@ def divert(screen: TextIO, results: TextIO, file: str, copied: bool = True) -> N
         copy.setFormatter(logging.Formatter(f"%(asctime)s {OWN}%(message)s"))
         _logger.addHandler(copy)
     # Libraries' own lines and warnings are noise now.
-    logging.lastResort.setFormatter(logging.Formatter("%(message)s"))
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(logging.Formatter("%(message)s"))
     logging.captureWarnings(False)
 
 

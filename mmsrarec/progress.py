@@ -168,14 +168,20 @@ class _Line:
     def start(self) -> None:
         console = Console(file=log.screen())
         self._spinner = Spinner("dots")
-        keep = {"redirect_stdout": False, "redirect_stderr": False}
-        self.live = Live(get_renderable=self._renderable, console=console, transient=True, **keep)
+        self.live = Live(
+            get_renderable=self._renderable,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self.live.start()
         log.through(lambda said: console.print(Text(said), soft_wrap=True))
 
     def stop(self) -> None:
         log.through(None)
-        self.live.stop()
+        if self.live is not None:
+            self.live.stop()
         self.live = None
 
     def _renderable(self) -> RenderableType:

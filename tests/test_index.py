@@ -129,7 +129,7 @@ def test_the_sample_is_compared_with_all_vectors() -> None:
         exact.add(vectors[start : start + 300])
     cosine = -np.sort(-(exact.queries @ vectors.T), axis=1)
     assert len(exact.queries) == SAMPLE
-    assert exact.recall(cosine[:, : DEPTH].tolist()) == 1
+    assert exact.recall(cosine[:, :DEPTH].tolist()) == 1
     assert exact.recall(cosine[:, 5 : 5 + DEPTH].tolist()) == pytest.approx(0.5, abs=0.02)
 
 

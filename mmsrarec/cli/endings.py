@@ -55,8 +55,8 @@ def guarded(work: Callable[[], int | None]) -> int:
             trace = noise.keep_trace(error)
             _fail(f"unexpected error {where}: {what}\nthe full trace is in {trace}", error, UNEXPECTED, trace=trace)
             return UNEXPECTED
-        trace = noise.keep_trace(error) if known.__cause__ and log.diverted() else None
-        _fail(f"error: {known}{f' (trace: {trace})' if trace else ''}", known, known.exit_status, trace=trace)
+        kept = noise.keep_trace(error) if known.__cause__ and log.diverted() else None
+        _fail(f"error: {known}{f' (trace: {kept})' if kept else ''}", known, known.exit_status, trace=kept)
         return known.exit_status
 
 

@@ -110,10 +110,13 @@ class Launcher:
     def _night(self, job: str) -> Night:
         """Everything follows from the Job, so that a pod that takes over from another one finds the same night."""
         found = self._persist(lambda: self._jobs.read_namespaced_job(job, self._namespace))
-        planned = (found.metadata.annotations or {}).get(SCHEDULED)
-        at = datetime.fromisoformat(planned) if planned else found.metadata.creation_timestamp
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": found.metadata.uid}
-        run_id = f"{at:%Y%m%dT%H%M%S}-{found.metadata.uid[:6]}"
+        about = found.metadata
+        assert about is not None and about.uid is not None  # whatever the API server has, it has given these
+        planned = (about.annotations or {}).get(SCHEDULED)
+        at = datetime.fromisoformat(planned) if planned else about.creation_timestamp
+        assert at is not None
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": about.uid}
+        run_id = f"{at:%Y%m%dT%H%M%S}-{about.uid[:6]}"
         return Night(at.date().isoformat(), run_id, owner, self._labels)
 
     def _create(self, kind: Kind, name: str, night: Night, template: dict[str, Any]) -> None:
@@ -146,7 +149,7 @@ class Launcher:
     def _get(self, kind: Kind, name: str) -> dict[str, Any]:
         place = kind.group, kind.version, self._namespace, kind.plural, name
         try:
-            return self._persist(lambda: self._objects.get_namespaced_custom_object(*place))
+            found = self._persist(lambda: self._objects.get_namespaced_custom_object(*place))
         except ApiException as error:
             if error.status != 404:
                 raise
@@ -155,6 +158,8 @@ class Launcher:
                 "template, launch the night again if someone has deleted it",
                 8,
             ) from None
+        assert isinstance(found, dict)
+        return found
 
     def _persist(self, ask: Callable[[], T]) -> T:
         """An API server that is away for a while costs time, not the night."""

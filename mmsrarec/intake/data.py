@@ -10,7 +10,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.intake import dialect, facts, sources
 from mmsrarec.intake.facts import Interactions, Items, Rows
-from mmsrarec.intake.findings import Finding
+from mmsrarec.intake.findings import Finding, Level
 from mmsrarec.intake.sources import Table
 from mmsrarec.storage import inputs
 from mmsrarec.storage.objects import PictureError, Pictures
@@ -113,7 +113,7 @@ def about_pictures(config: Config, items: Items) -> Iterator[Finding]:
     if not config.summarize_items.use_images or not len(items.pictures):
         said = "is switched off" if len(items.pictures) else "no item names a picture; keywords come from texts alone"
         remedy = "" if len(items.pictures) or not config.inputs.images else "name the column: inputs.columns.image"
-        level = "warning" if remedy else "ok"
+        level: Level = "warning" if remedy else "ok"
         yield Finding(level, where if not len(items.pictures) else "summarize_items.use_images", said, remedy)
         return
     try:
@@ -123,7 +123,8 @@ def about_pictures(config: Config, items: Items) -> Iterator[Finding]:
         return
     size = min(PICTURES, len(items.pictures))
     chosen = np.random.default_rng(config.run.seed).choice(len(items.pictures), size, replace=False)
-    reasons, examples = Counter(), {}
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     for address in items.pictures.take(np.sort(chosen)).to_pylist():
         try:
             pictures.open(address)
@@ -207,7 +208,7 @@ def _about_histories(config: Config, taken: Interactions) -> Iterator[Finding]:
     )
     yield Finding("ok", where, said)
     if short:
-        level = "warning" if short > users / 2 else "ok"
+        level: Level = "warning" if short > users / 2 else "ok"
         remedy = "these lists rest on little: are users the right column, or too few days in the file?"
         said = f"{_share(short, users)} users have fewer than {SHORT} items; their lists are marked short_history"
         yield Finding(level, where, said, remedy if level == "warning" else "")

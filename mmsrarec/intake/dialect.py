@@ -3,20 +3,27 @@
 import codecs
 import csv
 import io
+from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
-
-from mmsrarec.config import Csv
 
 CANDIDATES = (",", ";", "\t", "|")
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 RECORDS = 200  # that are compared
 
 
-def guess(head: bytes) -> Csv:
-    """The settings that read a file which begins with `head`."""
+@dataclass(frozen=True)
+class Dialect:
+    """What has to be known to read a CSV file."""
+
+    encoding: str
+    delimiter: str
+
+
+def guess(head: bytes) -> Dialect:
+    """That of a file which begins with `head`."""
     found = encoding(head)
-    return Csv(encoding=found, delimiter=delimiter(decoded(head, found)))
+    return Dialect(found, delimiter(decoded(head, found)))
 
 
 def encoding(head: bytes) -> str:

@@ -38,4 +38,5 @@ def _ask(question: Question, shown: str) -> str:
     console.print(f"{question.why}: {shown}", markup=False, highlight=False)
     names = [*question.candidates, *([] if question.required else [""])]
     asked = f"Which column {where} is {question.ours}{none}?"
-    return Prompt.ask(asked, console=console, choices=names, default=None if question.required else "")
+    prompt = Prompt(asked, console=console, choices=names)
+    return prompt() if question.required else prompt(default="")

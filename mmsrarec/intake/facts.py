@@ -43,13 +43,13 @@ class Rows:
 class Items(Rows):
     """ids: of the good rows, each once. bare: neither text nor picture. pictures: addresses, as many as were read."""
 
-    ids: pa.Array | None = None
+    ids: pa.Array = field(default_factory=lambda: pa.nulls(0, pa.string()))
     identical: int = 0
     textless: int = 0
     bare: int = 0
     unavailable: int = 0
     categories: set[str] = field(default_factory=set)
-    pictures: pa.ChunkedArray | None = None
+    pictures: pa.ChunkedArray = field(default_factory=lambda: pa.chunked_array([], pa.string()))
 
 
 @dataclass
@@ -92,7 +92,7 @@ def item_columns(table: Table, config: Config) -> dict[str, str]:
         for name in config.inputs.text:
             inputs.required(config, "items", name, names)
     wanted = ["title", "image", "category", "available", *config.inputs.text]
-    columns |= {ours: name for ours in wanted if (name := inputs.theirs(ours, names, mapped))}
+    columns |= {ours: found for ours in wanted if (found := inputs.theirs(ours, names, mapped))}
     if not any(name in columns for name in [*config.inputs.text, "image"]):
         inputs.required(config, "items", "title", names)
     _check_types(table, columns)

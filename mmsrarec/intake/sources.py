@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import csv, dataset, fs
 
-from mmsrarec.config import Config, Csv
+from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.intake import dialect
+from mmsrarec.intake.dialect import Dialect
 from mmsrarec.storage import inputs, tables
 
 HEAD = 1 << 20  # bytes from which a file's encoding, delimiter and header are read
@@ -30,7 +31,8 @@ class Table:
     def __init__(self, config: Config, table: str):
         self.name, self.place = table, getattr(config.inputs, table)
         self.source = inputs.source(config, table)
-        self.ragged, self._csv = 0, None
+        self.ragged = 0
+        self._csv: Dialect | None = None
         with readable(self.source):
             self.files = files(self.place, self.source)
             self.delta = is_delta(self.place)
@@ -41,8 +43,8 @@ class Table:
                 self._data = _parquet(self.place)
             else:
                 encoding = getattr(config.inputs.csv, table).encoding
-                self._csv = Csv(delimiter=inputs.delimiter(names(self.files), config, table), encoding=encoding)
-            self.schema = self._header() if self._csv else self._data.schema
+                self._csv = Dialect(encoding, inputs.delimiter(names(self.files), config, table))
+            self.schema = self._header(self._csv) if self._csv else self._data.schema
         if not self.schema.names:
             raise InputError(f"{self.source}: the file is empty")
 
@@ -66,17 +68,18 @@ class Table:
         """The first `most` rows; values of a CSV file are text."""
         left = most
         with readable(self.source):
-            for batch in self._csv_batches(columns) if self._csv else self._data.to_batches(columns, **_SIZES):
+            found = self._csv_batches(self._csv, columns) if self._csv else self._data.to_batches(columns, **_SIZES)
+            for batch in found:
                 if batch.num_rows:
                     yield batch.slice(0, left)
                 left -= batch.num_rows
                 if left <= 0:
                     return
 
-    def _header(self) -> pa.Schema:
+    def _header(self, written: Dialect) -> pa.Schema:
         """Names as Spark gives them: one that is empty or there twice gets its number."""
-        text = dialect.decoded(head(self.files[0], self.place), self._csv.encoding)
-        found = dialect.records(text, self._csv.delimiter, 1)
+        text = dialect.decoded(head(self.files[0], self.place), written.encoding)
+        found = dialect.records(text, written.delimiter, 1)
         given = found[0] if found else []
         small = [name.lower() for name in given]
         twice = {name for name in small if small.count(name) > 1}
@@ -86,12 +89,12 @@ class Table:
         ]
         return pa.schema([(name, pa.string()) for name in numbered])
 
-    def _csv_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    def _csv_batches(self, written: Dialect, columns: list[str]) -> Iterator[pa.RecordBatch]:
         read = csv.ReadOptions(
-            column_names=self.schema.names, skip_rows_after_names=1, encoding=self._csv.encoding, block_size=HEAD
+            column_names=self.schema.names, skip_rows_after_names=1, encoding=written.encoding, block_size=HEAD
         )
         parse = csv.ParseOptions(
-            delimiter=self._csv.delimiter, newlines_in_values=True, invalid_row_handler=self._count_ragged
+            delimiter=written.delimiter, newlines_in_values=True, invalid_row_handler=self._count_ragged
         )
         convert = csv.ConvertOptions(
             column_types=dict.fromkeys(self.schema.names, pa.binary()), include_columns=columns,

@@ -146,9 +146,10 @@ def _keywords(config: Config, of_it: list) -> Keywords | None:
     row = rows[0]
     stages = {entry["stage"]: entry for entry in runs.ledger(config, row["run_id"])}
     made = stages.get(SUMMARIZE)
-    earlier = made and tables.read_before(
-        config.lake.root, "item_keywords", made["started_at"], ["item_id", "keywords"], of_it
-    )
+    earlier = None
+    if made:
+        columns = ["item_id", "keywords"]
+        earlier = tables.read_before(config.lake.root, "item_keywords", made["started_at"], columns, of_it)
     return Keywords(
         row["image_keywords"] or [],
         row["text_keywords"] or [],
@@ -156,7 +157,7 @@ def _keywords(config: Config, of_it: list) -> Keywords | None:
         row["model"],
         row["prompt_version"],
         row["run_id"],
-        made and _night_of(stages),
+        _night_of(stages) if made else None,
         earlier["keywords"][0].as_py() if earlier else None,
     )
 

@@ -114,7 +114,9 @@ def unseen(case: Case) -> Iterator[Step]:
 
 
 def listed(case: Case) -> Iterator[Step]:
+    """Only for an item that is on a list of the night."""
     row = case.row(case.staged) or case.row(case.visible)
+    assert row is not None
     yield Step("candidate", True, f"It was a candidate, named by {SOURCES[row['source']]}.")
     p_yes = "no p_yes" if row["p_yes"] is None else f"p_yes {row['p_yes']:.3f}"
     yield Step("scored", True, f"It had {p_yes}, enough for rank {row['rank']} of the list of {case.run_date}.")

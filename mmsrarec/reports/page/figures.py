@@ -1,6 +1,7 @@
 """All figures of the page: those of lists, keywords and outcome, and what they come to: the funnel, the cost, what has
 changed since the night before."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmsrarec.config import Config
@@ -119,7 +120,7 @@ def _funnel(tonight: Tonight, users: int, now: Lists | None, candidates: int) ->
     scored = tonight.count("recommend", "rows_in")[1]
     if scored:
         steps.append(Step("scored", scored, pairs, "of the candidates"))
-    if now:
+    if now and tonight.night:
         steps.append(Step("listed", now.rows, pairs, "of the scored"))
         steps.append(Step("published", now.rows if tonight.night.published else 0, pairs, "of the listed"))
     return [Step("users", users, "users with a history"), *steps]
@@ -129,21 +130,22 @@ def _changes(tonight: Tonight, now: Lists | None, before: Lists | None) -> list[
     def of_stage(name: str, stage: str, column: str) -> Change:
         return Change(name, *tonight.count(stage, column))
 
-    def of_lists(name: str, read: object, form: str) -> Change:
-        return Change(name, *(read(found) if found else None for found in (before, now)), form)
+    def of_lists(name: str, read: Callable[[Lists], float], form: str = "number") -> Change:
+        return Change(name, read(before) if before else None, read(now) if now else None, form)
 
-    def cost(read: object) -> list[float | None]:
-        return [sum(map(read, rows.values())) if rows else None for rows in (tonight.before, tonight.stages)]
+    def of_run(name: str, read: Callable[[dict], float], form: str = "number") -> Change:
+        earlier, latest = (sum(map(read, rows.values())) if rows else None for rows in (tonight.before, tonight.stages))
+        return Change(name, earlier, latest, form)
 
     changes = [
-        of_lists("users with a list", lambda found: found.users, "number"),
-        of_lists("items on at least one list", lambda found: found.items.num_rows, "number"),
+        of_lists("users with a list", lambda found: found.users),
+        of_lists("items on at least one list", lambda found: found.items.num_rows),
         of_lists("mean score", lambda found: found.mean, "score"),
         of_stage("rows of the inputs", "build_cf", "rows_in"),
         of_stage("items with keywords", "summarize_items", "rows_out"),
         of_stage("candidates", "retrieve", "rows_out"),
-        Change("rows rejected", *cost(lambda row: row["rows_rejected"])),
-        Change("engine tokens", *cost(lambda row: row["prompt_tokens"] + row["output_tokens"])),
-        Change("time of all stages", *cost(seconds), "duration"),
+        of_run("rows rejected", lambda row: row["rows_rejected"]),
+        of_run("engine tokens", lambda row: row["prompt_tokens"] + row["output_tokens"]),
+        of_run("time of all stages", seconds, "duration"),
     ]
     return [change for change in changes if change.now is not None]

@@ -68,16 +68,15 @@ def shown(user: UserStory) -> Iterator[ItemCard]:
 
 def _items(config: Config, figures: Figures) -> list[ItemLook]:
     """Each table is read once for all of them."""
-    now, before, root = figures.lists, figures.lists_before, config.lake.root
-    chosen = words.sample(config, now.items) if now else []
-    if not chosen:
+    now, before, night = figures.lists, figures.lists_before, figures.tonight.night
+    chosen, root = words.sample(config, now.items) if now else [], config.lake.root
+    if not chosen or night is None:
         return []
     of_them = [("item_id", "in", chosen)]
     known = cards(config, chosen)
     text = _by_item(tables.read(root, "catalog", ["item_id", "text"], of_them).to_pylist())
     columns = ["item_id", "image_keywords", "text_keywords"]
     said = _by_item(tables.read(root, "item_keywords", columns, of_them).to_pylist())
-    night = figures.tonight.night
     of_night = [("run_date", "=", night.run_date), *of_them]
     listed: dict[str, list[dict]] = {item_id: [] for item_id in chosen}
     for row in tables.read(root, night.table, ["item_id", "rank", "because"], of_night).to_pylist():

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -9,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.typing import RcKeyType
 
 from mmsrarec.reports.page import svg
 from mmsrarec.reports.page.figures import Figures
@@ -21,7 +24,7 @@ INCHES = 72  # points, which are the page's pixels
 WIDTH, HEIGHT = 330, 215
 BARS = 50  # of the distribution of scores
 OURS = "mmsrarec"
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mmsrarec",
     "font.size": 11,
@@ -53,25 +56,26 @@ def draw(figures: Figures) -> Plots:
     """scores, overlap, sources, words, evaluation-N-M (protocol, metric), course-N; those that there is data for."""
     found: Plots = {}
     if figures.lists and figures.lists.rows:
-        found["scores"] = _plot("scores", "Distribution of the scores", lambda axes: _scores(axes, figures))
+        fill = partial(_scores, now=figures.lists, before=figures.lists_before)
+        found["scores"] = _plot("scores", "Distribution of the scores", fill)
     if figures.overlap and figures.overlap.compared:
         said = "Users by the number of items that were on their list the night before"
-        found["overlap"] = _plot("overlap", said, lambda axes: _overlap(axes, figures.overlap.users))
+        found["overlap"] = _plot("overlap", said, partial(_overlap, users=figures.overlap.users))
     if figures.sources:
         height = 60 + 34 * len(figures.sources)
         said = "Share of the candidates and of the list places by source"
-        found["sources"] = _plot("sources", said, lambda axes: _sources(axes, figures), height)
+        found["sources"] = _plot("sources", said, partial(_sources, figures=figures), height)
     if figures.words.vocabulary.num_rows:
         said = "Items per keyword, keywords by frequency"
-        found["words"] = _plot("words", said, lambda axes: _words(axes, figures))
+        found["words"] = _plot("words", said, partial(_words, figures=figures))
     for number, protocol in enumerate(figures.evaluation.protocols if figures.evaluation else []):
         for place, metric in enumerate(protocol.metrics):
             name, said = f"evaluation-{number}-{place}", f"{_label(metric)} by method, {protocol.name}"
             height = 62 + 26 * len(protocol.methods)
-            found[name] = _plot(name, said, lambda axes, p=protocol, m=metric: _methods(axes, p, m), height)
+            found[name] = _plot(name, said, partial(_methods, protocol=protocol, metric=metric), height)
     for number, course in enumerate(figures.courses):
         name, said = f"course-{number}", f"{course.name} of {course.stage} by step"
-        found[name] = _plot(name, said, lambda axes, course=course: _course(axes, course))
+        found[name] = _plot(name, said, partial(_course, course=course))
     return found
 
 
@@ -82,15 +86,15 @@ def _plot(name: str, said: str, fill: Callable[[Axes], None], height: int = HEIG
         return svg.inline(figure, name, said)
 
 
-def _scores(axes: Axes, figures: Figures) -> None:
+def _scores(axes: Axes, now: Lists, before: Lists | None) -> None:
     edges = np.linspace(0, 1, BARS + 1)
 
     def shares(lists: Lists) -> np.ndarray:
         return lists.scores.reshape(BARS, BINS // BARS).sum(axis=1) / max(lists.rows, 1)
 
-    axes.stairs(shares(figures.lists), edges, fill=True, color=ACCENT, label="tonight")
-    if figures.lists_before:
-        axes.stairs(shares(figures.lists_before), edges, color=INK, linewidth=1.2, label="the night before")
+    axes.stairs(shares(now), edges, fill=True, color=ACCENT, label="tonight")
+    if before:
+        axes.stairs(shares(before), edges, color=INK, linewidth=1.2, label="the night before")
         axes.legend(loc="best", fontsize=10)
     axes.set_xlabel("score")
     axes.yaxis.set_major_formatter(PERCENT)
@@ -136,9 +140,10 @@ def _words(axes: Axes, figures: Figures) -> None:
 
 
 def _methods(axes: Axes, protocol: Protocol, metric: tuple[str, int]) -> None:
-    methods = sorted(protocol.methods, key=lambda method: protocol.cell(method, metric)["value"])
+    rows = {method: row for method in protocol.methods if (row := protocol.cell(method, metric))}
+    methods = sorted(rows, key=lambda method: rows[method]["value"])
     for place, method in enumerate(methods):
-        row, color = protocol.cell(method, metric), ACCENT if method == OURS else MUTED
+        row, color = rows[method], ACCENT if method == OURS else MUTED
         axes.hlines(place, row["low"], row["high"], color=color, linewidth=2)
         axes.plot(row["value"], place, "o", color=color, markersize=7)
     axes.set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])

@@ -48,8 +48,8 @@ def inline(figure: Figure, name: str, said: str) -> Markup:
 def _restyle(element: ElementTree.Element) -> None:
     for declaration in element.attrib.pop("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
-        if name == "font":
-            name, value = "font-size", re.search(r"[\d.]+px", value)[0]
+        if name == "font" and (size := re.search(r"[\d.]+px", value)):
+            name, value = "font-size", size[0]
         if value and KEPT.match(name):
             element.set(name, SHOWN.get(value, value))
 

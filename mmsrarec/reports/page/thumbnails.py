@@ -25,7 +25,7 @@ class Thumbnails:
         self.left_out: Counter[str] = Counter()
         self._asked: set[str] = set()
         try:
-            self._pictures = Pictures(config)
+            self._pictures: Pictures | None = Pictures(config)
         except InputError:  # the page may be made where the pictures are not
             self._pictures = None
 

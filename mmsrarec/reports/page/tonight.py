@@ -42,7 +42,8 @@ class Tonight:
 
     def count(self, stage: str, column: str) -> tuple[int | None, int | None]:
         """A column of the stage's row, the run before and now; None where there is no such row."""
-        return tuple(rows[stage][column] if stage in rows else None for rows in (self.before, self.stages))
+        before, now = (rows[stage][column] if stage in rows else None for rows in (self.before, self.stages))
+        return before, now
 
 
 def tonight(config: Config, run_id: str | None = None) -> Tonight:

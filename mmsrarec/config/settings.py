@@ -3,11 +3,12 @@
 Relative paths are relative to the directory the command is started in.
 """
 
+import codecs
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "demo" / "backbone"
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +25,15 @@ class Csv(Section):
 
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="default: tab in .tsv, else comma")
     encoding: str = Field("utf-8", description="as in utf-16, windows-1252, shift_jis")
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            raise ValueError("no encoding is called so; utf-8, utf-16 and windows-1252 are the usual ones") from None
+        return name
 
 
 class CsvFiles(Section):

@@ -1,9 +1,10 @@
 """Settings of what comes in, where tables go, and how Spark prepares them."""
 
+import codecs
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mmsrarec.config.section import Count, Fraction, Positive, Section
 
@@ -13,6 +14,15 @@ class Csv(Section):
 
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="default: tab in .tsv, else comma")
     encoding: str = Field("utf-8", description="as in utf-16, windows-1252, shift_jis")
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            raise ValueError("no encoding is called so; utf-8, utf-16 and windows-1252 are the usual ones") from None
+        return name
 
 
 class CsvFiles(Section):

@@ -47,7 +47,10 @@ def _csv(config: Config) -> list[str]:
     lines = []
     for table in ("items", "interactions"):
         written = getattr(config.inputs.csv, table).model_dump(exclude_defaults=True)
-        whys = {"delimiter": "cuts every row as wide as the first", "encoding": "the bytes are no UTF-8"}
+        whys = {
+            "delimiter": "cuts every row as wide as the first",
+            "encoding": "the likeliest, as the bytes are no UTF-8",
+        }
         if written:
             lines += [f"    {table}:", *(line(3, name, value, whys[name]) for name, value in written.items())]
     return ["  csv:", *lines] if lines else []

@@ -9,6 +9,13 @@ from charset_normalizer import from_bytes
 
 CANDIDATES = (",", ";", "\t", "|")
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+WESTERN = "windows-1252"
+# What programs export in, beside UTF, by Python's names and by those that Java knows, too.
+EXPORTED = {
+    "cp1252": WESTERN, "cp1250": "windows-1250", "cp1251": "windows-1251", "cp1253": "windows-1253",
+    "cp1254": "windows-1254", "cp1255": "windows-1255", "cp1256": "windows-1256", "koi8_r": "koi8-r",
+    "shift_jis": "shift_jis", "euc_jp": "euc-jp", "euc_kr": "euc-kr", "gb18030": "gb18030", "big5": "big5",
+}  # fmt: skip
 RECORDS = 200  # that are compared
 
 
@@ -35,10 +42,10 @@ def encoding(head: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # a character that is cut at the end is no error
         return "utf-8"
     except UnicodeDecodeError:
-        best = from_bytes(head).best()
-    found = best.encoding if best else "cp1252"
-    # Of what they share; windows-1252 has more (the euro sign), and Western exports are written in it.
-    return "windows-1252" if found in ("cp1252", "latin_1", "cp1250", "cp437", "cp850") else found.replace("_", "-")
+        matches = list(from_bytes(head, cp_isolation=list(EXPORTED)))
+    # Where several fit as well, as Spanish does in windows-1250, the most usual one is meant.
+    fitting = {name for match in matches if match.chaos <= matches[0].chaos for name in match.could_be_from_charset}
+    return WESTERN if not matches or "cp1252" in fitting else EXPORTED[matches[0].encoding]
 
 
 def delimiter(text: str) -> str:

@@ -76,7 +76,7 @@ def is_string(kind: pa.DataType) -> bool:
 def has_timestamp(values: pa.Array) -> pa.Array:
     """False where the timestamp is null, NaN or empty."""
     if is_string(values.type):
-        return pc.is_valid(trimmed(values))
+        return pc.and_(pc.is_valid(trimmed(values)), pc.fill_null(pc.not_equal(text(values), "NaN"), False))
     return pc.invert(pc.is_null(values, nan_is_null=True))
 
 

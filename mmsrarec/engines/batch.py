@@ -8,7 +8,9 @@ through Ray: answers stay in staging until they are committed (delivery.py), so 
 
 import logging
 import os
+import re
 import time
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,7 +28,7 @@ from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
-from mmsrarec.errors import ModelError
+from mmsrarec.errors import ModelError, shortened
 from mmsrarec.storage import runs
 from mmsrarec.storage.scratch import Scratch
 
@@ -34,6 +36,7 @@ COMMIT_SECONDS = 60.0
 START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
 OBJECT_STORE_BYTES = 256 * 2**20
+OWN = re.compile(r"^mmsrarec\.errors\.\w+: ")  # what Python puts before an error of ours
 LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
 
 
@@ -76,6 +79,8 @@ class Replica:
         try:
             self._engine = VLLMEngine(config)
         except Exception as error:  # raised here, Ray would print it and build the actor anew
+            traceback.print_exc()  # for the log file
+            error.__cause__, error.__suppress_context__ = None, True
             self._failure = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -229,8 +234,13 @@ def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) ->
 
 
 def _cause(error: BaseException) -> str:
-    """What the first traceback ends with: that is the innermost, the others are Ray's own path to it."""
+    """In words what Ray itself tells of; else what the first traceback ends with: that is the innermost, the others are
+    Ray's own path to it."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+    if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)):
+        return f"its process or its machine died more than {RESTARTS} times"
     lines = str(error).split("\n\nThe above exception was")[0].splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     said = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
-    return " ".join(" ".join(said).split())[:500] or type(error).__name__
+    return OWN.sub("", shortened(" ".join(said), 500)) or type(error).__name__

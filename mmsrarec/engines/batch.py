@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import dropwhile
+from threading import Thread
 
+import psutil
 import pyarrow as pa
 import ray
 import ray.data
@@ -35,6 +37,7 @@ from mmsrarec.storage.scratch import Scratch
 COMMIT_SECONDS = 60.0
 START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
+LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive
 OBJECT_STORE_BYTES = 256 * 2**20
 OWN = re.compile(r"^mmsrarec\.errors\.\w+: ")  # what Python puts before an error of ours
 LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
@@ -78,6 +81,7 @@ class Replica:
         self._origin, self._failure = origin, None
         try:
             self._engine = VLLMEngine(config)
+            Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
             traceback.print_exc()  # for the log file
             error.__cause__, error.__suppress_context__ = None, True
@@ -92,6 +96,16 @@ class Replica:
         if answers is None:
             answers = delivery.write(file, self._engine.answer(*staging.read(file)), self._origin)
         return pa.table({"file": [answers]})
+
+
+def _end_with(processes: set[psutil.Process]) -> None:
+    """End this process, an actor, when one of its engine's has ended: Ray starts another."""
+    while processes:
+        time.sleep(LOOK_EVERY_SECONDS)
+        for process in processes:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                log.say(f"the engine's process {process.pid} has died", "engine_process_died", logging.ERROR)
+                os._exit(1)
 
 
 def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Delivery, work: Work) -> None:

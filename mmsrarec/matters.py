@@ -105,10 +105,10 @@ RULES = (
 class Matters:
     """Sees the lines of the log file one by one; says what matters, each kind at most once a minute."""
 
-    def __init__(self, file: str):
+    def __init__(self, file: str | None):
         self._file = file
         self._said: dict[str, float] = {}
-        self._between: dict[str, list[str]] = {}
+        self._between: dict[str, tuple[int, str]] = {}
 
     def see(self, line: str, number: int) -> None:
         """`number` is that of the line in the file."""
@@ -123,18 +123,18 @@ class Matters:
 
     def close(self) -> None:
         """Say what has been seen and not been said, the last of each kind."""
-        for event, (*others, last) in self._between.items():
-            before = f" (and {len(others):,} before)" if others else ""
-            log.say(f"{last}{before}", event, WARNING, file=self._file, more=len(others))
+        for event, (count, last) in self._between.items():
+            before = f" (and {count - 1:,} before)" if count > 1 else ""
+            log.say(f"{last}{before}", event, WARNING, file=self._file, more=count - 1)
         self._between = {}
 
     def _found(self, event: str, message: str, number: int) -> None:
         now = time.monotonic()
         if now - self._said.get(event, float("-inf")) < SAY_EVERY_SECONDS:
-            self._between.setdefault(event, []).append(message)
+            self._between[event] = self._between.get(event, (0, ""))[0] + 1, message
             return
         self._said[event] = now
-        more = len(self._between.pop(event, ()))
+        more, _ = self._between.pop(event, (0, ""))
         again = f" (and {more:,} before)" if more else ""
         log.say(f"{message}{again}", event, WARNING, file=self._file, line=number, more=more)
 

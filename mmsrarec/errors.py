@@ -4,9 +4,8 @@ Each carries the exit status of the program, one per cause, so that a scheduler 
 """
 
 import errno
-import getpass
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 DONE, UNEXPECTED, INTERRUPTED = 0, 1, 130
@@ -109,16 +108,15 @@ def explains(*types: type[BaseException]) -> Callable[[Explain], Explain]:
 
 def explained(error: BaseException) -> UserError | None:
     """The error itself if it is meant for people, else what is known of it or of what caused it; None: nothing."""
-    if isinstance(error, UserError):
-        return disk_full(error) or error
-    known: UserError | None = disk_full(error)
-    cause: BaseException | None = error
-    while known is None and cause is not None:
-        known = cause if isinstance(cause, UserError) else _explained(cause)
-        cause = cause.__cause__
-    if known is not None and known.__cause__ is None:
-        known.__cause__ = error
-    return known
+    if known := disk_full(error):
+        return known
+    for cause in _chain(error, lambda each: each.__cause__):
+        if isinstance(cause, UserError):
+            return cause
+        if known := _explained(cause):
+            known.__cause__ = error
+            return known
+    return None
 
 
 def shortened(error: BaseException | str, length: int = 300) -> str:
@@ -137,8 +135,8 @@ def _explained(error: BaseException) -> UserError | None:
 @explains(PermissionError)
 def _permission(error: PermissionError) -> UserError:
     return UserError(
-        f"{error.filename or shortened(error)}: permission denied to {getpass.getuser()}; let this user read and write "
-        "there, or name another place"
+        f"{error.filename or shortened(error)}: permission denied; let the user that runs this read and write there, "
+        "or name another place"
     )
 
 
@@ -162,14 +160,23 @@ def _system(error: OSError) -> UserError | None:
 FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")
 
 
-def disk_full(error: BaseException | None) -> DiskFullError | None:
+def disk_full(error: BaseException) -> DiskFullError | None:
     """The full disk behind an error, if one is; every library tells of it in its own way."""
-    while error is not None:
-        if any(words in str(error) for words in FULL):
+    for cause in _chain(error, lambda each: each.__cause__ or each.__context__):
+        if any(words in str(cause) for words in FULL):
             return DiskFullError(
                 f"no space is left on the disk of the lake or of the temporary folder {tempfile.gettempdir()} "
-                f"({' '.join(str(error).split())[:300]}). What is finished is kept: make room, then run the same "
-                "command again to go on from there"
+                f"({shortened(cause)}). What is finished is kept: make room, then run the same command again to go on "
+                "from there"
             )
-        error = error.__cause__ or error.__context__
     return None
+
+
+def _chain(error: BaseException, behind: Callable[[BaseException], BaseException | None]) -> Iterator[BaseException]:
+    """The error and what is behind it, each once: libraries that keep errors and raise them again make circles."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = behind(each)

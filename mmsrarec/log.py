@@ -68,15 +68,15 @@ def results() -> TextIO:
 
 
 def diverted() -> str | None:
-    """The file that standard output and error of this process go to; None where they are what they were."""
+    """The file that standard output and error of this process go to, if they go to one."""
     return _places.get("file")
 
 
-def divert(screen: TextIO, results: TextIO, file: str, copied: bool = True) -> None:
-    """Say on these streams from now on, and (`copied`) also in the file, which all others write to now."""
+def divert(screen: TextIO, results: TextIO, file: str | None) -> None:
+    """Say on these streams from now on, and also in the file, if there is one, that all others write to now."""
     _streams.update(screen=screen, results=results)
-    _places["file"] = file
-    if copied:
+    if file:
+        _places["file"] = file
         copy = _Copy(file, encoding="utf-8")
         copy.setFormatter(logging.Formatter(f"%(asctime)s {OWN}%(message)s"))
         _logger.addHandler(copy)

@@ -90,9 +90,14 @@ RULES = (
         "the GPU's memory ran out (see engine.gpu_memory_utilization, engine.max_num_seqs): {why}",
     ),
     _rule(
-        "engine_died",
-        r"(?:Engine core proc|Worker proc|RayWorkerProc) ?(?P<who>\S+) died unexpectedly",
-        "a process of the engine died: {who}",
+        "engine_process_failed",
+        r"\((?:EngineCore|Worker)[^)]*\) ERROR [^\]]*\] (?P<why>[\w.]*(?:Error|Exception): .{0,300})",
+        "a process of the engine failed: {why}",
+    ),
+    _rule(
+        "engine_process_died",
+        r"(?:the engine's process (?P<pid>\d+)|Worker proc (?P<name>\S+)) (?:has )?died",
+        "the engine's process {pid}{name} died; the engine is started again",
     ),
 )
 
@@ -100,10 +105,10 @@ RULES = (
 class Matters:
     """Sees the lines of the log file one by one; says what matters, each kind at most once a minute."""
 
-    def __init__(self, file: str):
+    def __init__(self, file: str | None):
         self._file = file
         self._said: dict[str, float] = {}
-        self._between: dict[str, int] = {}
+        self._between: dict[str, tuple[int, str]] = {}
 
     def see(self, line: str, number: int) -> None:
         """`number` is that of the line in the file."""
@@ -112,27 +117,26 @@ class Matters:
             return
         for rule in RULES:
             if found := rule.pattern.search(line):
-                self._found(rule, {name: text or "" for name, text in found.groupdict().items()}, number)
+                values = {name: text or "" for name, text in found.groupdict().items()}
+                self._found(rule.event, f"{rule.message.format_map(values).strip()}{self._where(number)}", number)
                 return
 
     def close(self) -> None:
-        """Say how often what was not said again has been seen."""
-        for event, count in self._between.items():
-            log.say(f"{event}: {count:,} more such lines{self._where()}", event, WARNING, more=count, file=self._file)
+        """Say what has been seen and not been said, the last of each kind."""
+        for event, (count, last) in self._between.items():
+            before = f" (and {count - 1:,} before)" if count > 1 else ""
+            log.say(f"{last}{before}", event, WARNING, file=self._file, more=count - 1)
         self._between = {}
 
-    def _found(self, rule: Rule, values: dict[str, str], number: int) -> None:
+    def _found(self, event: str, message: str, number: int) -> None:
         now = time.monotonic()
-        if now - self._said.get(rule.event, float("-inf")) < SAY_EVERY_SECONDS:
-            self._between[rule.event] = self._between.get(rule.event, 0) + 1
+        if now - self._said.get(event, float("-inf")) < SAY_EVERY_SECONDS:
+            self._between[event] = self._between.get(event, (0, ""))[0] + 1, message
             return
-        self._said[rule.event] = now
-        more = self._between.pop(rule.event, 0)
-        again = f"; {more:,} more such lines before" if more else ""
-        message = f"{rule.message.format_map(values).strip()}{again}{self._where(number)}"
-        log.say(message, rule.event, WARNING, file=self._file, line=number, more=more)
+        self._said[event] = now
+        more, _ = self._between.pop(event, (0, ""))
+        again = f" (and {more:,} before)" if more else ""
+        log.say(f"{message}{again}", event, WARNING, file=self._file, line=number, more=more)
 
-    def _where(self, number: int | None = None) -> str:
-        if not self._file:
-            return ""
-        return f" ({self._file})" if number is None else f" ({self._file}:{number})"
+    def _where(self, number: int) -> str:
+        return f" ({self._file}:{number})" if self._file else ""

@@ -26,7 +26,6 @@ from mmsrarec.matters import Matters
 LOOK_EVERY_SECONDS = 0.5
 ERROR_LOG = "mmsrarec-error.log"
 FOLDER = "logs"  # in the lake
-NAMELESS = "/proc/self/fd/2"  # what a log file that has no name is for this process
 BLOCK = 2**20
 HOUR = 3600
 
@@ -57,7 +56,7 @@ def delete_old(config: Config, hours: float) -> int:
 
 @contextmanager
 def diverted(file: str | None) -> Iterator[None]:
-    """From now on standard output and error are this file (None: one without a name); meanwhile it is watched.
+    """From now on standard output and error are this file (None: nothing is kept); meanwhile it is watched.
 
     Raises ConfigError where it cannot be written.
     """
@@ -84,40 +83,35 @@ def _divert(file: str | None) -> "Watch":
         raise ConfigError(
             f"run.log: {error.filename}: cannot be written ({error.strerror}); name another file there"
         ) from None
-    watch = Watch(file or NAMELESS)
-    log.divert(screen, results, watch.file, copied=watch.readable)
-    watch.start()
-    return watch
+    # A device has no lines to read.
+    named = file if file and os.path.isfile(file) else None
+    log.divert(screen, results, named)
+    return Watch(named)
 
 
 def keep_trace(error: BaseException) -> str:
     """Write the trace of an error to the log file, else to a file in the working folder; where it is."""
     trace = "".join(traceback.format_exception(error))
     file = log.diverted()
-    if file and file != NAMELESS and os.path.isfile(file):
-        line = _lines(file) + 1
-        with open(file, "a", encoding="utf-8", errors="backslashreplace") as opened:
+    place = f"{file}:{_lines(file) + 1}" if file else os.path.abspath(ERROR_LOG)
+    try:
+        with open(file or ERROR_LOG, "a" if file else "w", encoding="utf-8", errors="backslashreplace") as opened:
             opened.write(trace)
-        return f"{file}:{line}"
-    printed = Path(NAMELESS).read_text(errors="replace") if file == NAMELESS else ""
-    place = Path(ERROR_LOG).resolve()
-    place.write_text("\n".join(filter(None, (trace, printed))), encoding="utf-8", errors="backslashreplace")
-    return str(place)
+    except OSError as lost:
+        return f"{place} (not written: {lost.strerror})"
+    return place
 
 
 class Watch:
     """Reads what is new in a file now and then, and says what matters of it."""
 
-    def __init__(self, file: str):
-        self.file, self.readable = file, os.path.isfile(file)
-        self._matters = Matters("" if file == NAMELESS else file)
+    def __init__(self, file: str | None):
+        self._matters = Matters(file)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._look, name="log-watch", daemon=True)
-
-    def start(self) -> None:
-        if self.readable:
-            self._lines = _lines(self.file)  # those of the same run before it was stopped
-            self._file = open(self.file, "rb")  # noqa: SIM115
+        if file:
+            self._lines = _lines(file)  # those of the same run before it was stopped
+            self._file = open(file, "rb")  # noqa: SIM115
             self._file.seek(0, os.SEEK_END)
             self._rest = b""
             self._thread.start()
@@ -133,7 +127,8 @@ class Watch:
         while True:
             over = self._stopped.wait(LOOK_EVERY_SECONDS)
             while block := self._file.read(BLOCK):
-                *lines, self._rest = (self._rest + block).split(b"\n")
+                *lines, rest = (self._rest + block).split(b"\n")
+                self._rest = rest[-BLOCK:]
                 for line in lines:
                     self._lines += 1
                     self._matters.see(line.decode("utf-8", "replace"), self._lines)
@@ -148,7 +143,7 @@ def _lines(file: str | Path) -> int:
 
 def _opened(file: str | None) -> IO[bytes]:
     if file is None:
-        return tempfile.TemporaryFile("ab", buffering=0)
+        return open(os.devnull, "ab", buffering=0)
     os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
     return open(file, "ab", buffering=0)
 

@@ -34,8 +34,8 @@ def run(read: Callable[[], Config], names: list[str]) -> int:
 def _stages(run: Run) -> None:
     lake, file = run.config.lake.root, noise.log_file(run.config, run.run_id)
     with noise.diverted(file):
-        log.say(f"run {run.run_id}: {', '.join(run.names)}; lake {lake}", "run_started", stages=run.names, log=file)
-        log.say(f"what Spark, Ray and vLLM print goes to {file}", "log_file", log=file)
+        said = f"run {run.run_id}: {', '.join(run.names)}; lake {lake}\nwhat Spark, Ray and vLLM print goes to {file}"
+        log.say(said, "run_started", stages=run.names, log=file)
         run_stages(run)
 
 

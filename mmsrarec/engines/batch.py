@@ -8,13 +8,17 @@ through Ray: answers stay in staging until they are committed (delivery.py), so 
 
 import logging
 import os
+import re
 import time
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import dropwhile
+from threading import Thread
 
+import psutil
 import pyarrow as pa
 import ray
 import ray.data
@@ -26,14 +30,16 @@ from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
-from mmsrarec.errors import ModelError
+from mmsrarec.errors import ModelError, shortened
 from mmsrarec.storage import runs
 from mmsrarec.storage.scratch import Scratch
 
 COMMIT_SECONDS = 60.0
 START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
+LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive
 OBJECT_STORE_BYTES = 256 * 2**20
+OWN = re.compile(r"^mmsrarec\.errors\.\w+: ")  # what Python puts before an error of ours
 LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
 
 
@@ -75,7 +81,10 @@ class Replica:
         self._origin, self._failure = origin, None
         try:
             self._engine = VLLMEngine(config)
+            Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
+            traceback.print_exc()  # for the log file
+            error.__cause__, error.__suppress_context__ = None, True
             self._failure = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -87,6 +96,16 @@ class Replica:
         if answers is None:
             answers = delivery.write(file, self._engine.answer(*staging.read(file)), self._origin)
         return pa.table({"file": [answers]})
+
+
+def _end_with(processes: set[psutil.Process]) -> None:
+    """End this process, an actor, when one of its engine's has ended: Ray starts another."""
+    while processes:
+        time.sleep(LOOK_EVERY_SECONDS)
+        for process in processes:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                log.say(f"the engine's process {process.pid} has died", "engine_process_died", logging.ERROR)
+                os._exit(1)
 
 
 def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Delivery, work: Work) -> None:
@@ -229,8 +248,13 @@ def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) ->
 
 
 def _cause(error: BaseException) -> str:
-    """What the first traceback ends with: that is the innermost, the others are Ray's own path to it."""
+    """In words what Ray itself tells of; else what the first traceback ends with: that is the innermost, the others are
+    Ray's own path to it."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+    if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)):
+        return f"its process or its machine died more than {RESTARTS} times"
     lines = str(error).split("\n\nThe above exception was")[0].splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     said = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
-    return " ".join(" ".join(said).split())[:500] or type(error).__name__
+    return OWN.sub("", shortened(" ".join(said), 500)) or type(error).__name__

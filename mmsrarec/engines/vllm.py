@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
+import psutil
+
 from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
@@ -42,7 +44,8 @@ REMEDIES = (  # by what vLLM says
 
 
 class VLLMEngine:
-    """Implements types.Engine. `calls` counts the requests that vLLM itself was given."""
+    """Implements types.Engine. `calls` counts the requests that vLLM itself was given; `processes` are its own ones:
+    where one of them dies, vLLM waits for it without end."""
 
     def __init__(self, config: Config):
         template = Template.of(config)
@@ -53,10 +56,12 @@ class VLLMEngine:
         from vllm.exceptions import VLLMServerError
 
         self._sampling, self._fatal = SamplingParams, VLLMServerError
+        before = set(psutil.Process().children(recursive=True))
         try:
             self._llm = LLM(**engine_arguments(config))
         except Exception as error:  # vLLM's own, torch's, transformers': there is no common one
             raise ModelError(f"model {config.model_path}: {refusal(error)}") from error
+        self.processes = set(psutil.Process().children(recursive=True)) - before
         self.calls = 0
 
     def answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:

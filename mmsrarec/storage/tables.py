@@ -39,18 +39,20 @@ PARQUET_LOST = re.compile(r"(?:Could not open Parquet input source|Failed to ope
 
 @explains(DeltaError, pa.ArrowInvalid, FileNotFoundError)
 def _broken(error: DeltaError | pa.ArrowInvalid | FileNotFoundError) -> LakeError | None:
-    """A table whose files or log are not what they were written as."""
+    """A table that cannot be used as it is."""
     said = shortened(error)
-    if isinstance(error, DeltaError) and "Permission" not in said:
-        what = f"Delta: {said.split(' 0: <unknown>')[0]}"
+    place = next((note for note in getattr(error, "__notes__", []) if note.startswith(TABLE)), "a table of the lake")
+    if isinstance(error, DeltaError):
+        said = said.split(" 0: <unknown>")[0]
+        if "ermission" in said and "denied" in said.lower():
+            return LakeError(f"{place}: permission denied ({said}); let the user that runs this read and write there")
     elif found := PARQUET_LOST.search(said):
-        what = f"{found['file']}: is damaged or gone"
+        said = f"{found['file']} is damaged or gone"
     else:
         return None
-    place = next((note for note in getattr(error, "__notes__", []) if note.startswith(TABLE)), "a table of the lake")
     stage = MADE_BY.get(place.rsplit("/", 1)[-1])
     again = f", or delete its folder and run {stage}, which makes it, again" if stage else ""
-    return LakeError(f"{place}: {what}. Put the table back from a copy{again}")
+    return LakeError(f"{place}: {said}. Put the table back from a copy{again}")
 
 
 @contextmanager

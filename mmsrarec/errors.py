@@ -108,7 +108,8 @@ def explains(*types: type[BaseException]) -> Callable[[Explain], Explain]:
 
 def explained(error: BaseException) -> UserError | None:
     """The error itself if it is meant for people, else what is known of it or of what caused it; None: nothing."""
-    if known := disk_full(error):
+    known: UserError | None = disk_full(error)
+    if known:
         return known
     for cause in _chain(error, lambda each: each.__cause__):
         if isinstance(cause, UserError):

@@ -13,9 +13,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 import typer.main
-from conftest import ROOT, Shop
+from conftest import ROOT, Shop, command
 from deltalake import DeltaTable
-from typer.testing import CliRunner
 
 from mmsrarec import documentation
 from mmsrarec.cli import app

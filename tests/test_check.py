@@ -300,8 +300,6 @@ def test_gpus_and_memory_are_compared_with_the_model(tmp_path: Path, monkeypatch
     one(gpus([18.6], num_gpus=1), "warning", "prompts at a time")
     one(gpus([79.6], num_gpus=1, replicas=2), "error", "2 x 1 GPUs are asked for, 1 are here")
     one(gpus([15.0, 15.0], num_gpus=2, tensor_parallel_size=2), "ok", "of 27.0 GiB")
-    one(gpus([15.0, 15.0], num_gpus=1, tensor_parallel_size=2), "error", "fewer than engine.tensor_parallel_size")
-    one(gpus([79.6], num_gpus=0.5, replicas=2), "error", "share a GPU", "0.45")
     on_cpu = config(tmp_path, GOOD_ITEMS, GOOD_TAKEN, engine={"replicas": 500})
     one(model.about_memory(on_cpu, seven), "error", "500 engines take about 8750.0 GiB")
     one(model.about_memory(on_cpu, seven), "warning", "on a CPU")

@@ -172,16 +172,10 @@ def about_gpus(config: Config, size: Size, found: list[float]) -> Iterator[Findi
     if os.environ.get("RAY_ADDRESS"):
         yield Finding("ok", "engine.num_gpus", "not judged: the engines run on the cluster that RAY_ADDRESS names")
         return
-    if engine.num_gpus < engine.tensor_parallel_size:
-        said = f"{engine.num_gpus:g} GPUs per engine are fewer than engine.tensor_parallel_size"
-        yield Finding("error", "engine.num_gpus", said, f"set engine.num_gpus={engine.tensor_parallel_size}")
     needed = engine.replicas * engine.num_gpus
     if len(found) < needed:
         said = f"{engine.replicas} x {engine.num_gpus:g} GPUs are asked for, {len(found)} are here"
         yield Finding("error", "engine.num_gpus", said, "set engine.num_gpus or engine.replicas lower (0: on the CPU)")
-    if engine.num_gpus < 1 and engine.gpu_memory_utilization > engine.num_gpus:
-        said = f"engines share a GPU, and each takes {engine.gpu_memory_utilization:.0%} of its memory"
-        yield Finding("error", "engine.gpu_memory_utilization", said, f"set it to {0.9 * engine.num_gpus:.2f} or less")
     if found:
         room = min(found) * engine.gpu_memory_utilization * engine.tensor_parallel_size
         cache = room - size.weights - RESERVE * engine.tensor_parallel_size

@@ -13,9 +13,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 import typer.main
-from conftest import ROOT, Shop
+from conftest import ROOT, Shop, command
 from deltalake import DeltaTable
-from typer.testing import CliRunner
 
 from mmsrarec import documentation
 from mmsrarec.cli import app
@@ -159,7 +158,7 @@ def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(folder, [*shop.settings, f"lake.root={folder / 'lake'}"], shop.first)
 
 
-def test_the_commands_around_a_run_do_what_they_say(night: Shop, spark) -> None:
+def test_the_commands_around_a_run_do_what_they_say(night: Shop) -> None:
     """`run`, and the stages, test_end_to_end.py runs; `init` and `night`, tests of their own."""
     elsewhere = {"run", "init", "night", *STAGES} - {"publish", "report"}
     lake, given = str(night.folder / "lake"), [word for setting in night.settings for word in ("--set", setting)]
@@ -168,8 +167,8 @@ def test_the_commands_around_a_run_do_what_they_say(night: Shop, spark) -> None:
     for line in commands(WRITTEN):
         program, *arguments = words(line)
         if program == "mmsrarec" and arguments[0] not in elsewhere and len(arguments) > 1:
-            result = CliRunner().invoke(app, [*filled(arguments, **values), *given])
-            assert result.exit_code == 0, (line, result.output)
+            result = command(*filled(arguments, **values), *given)
+            assert result.returncode == 0, (line, result.stdout, result.stderr[-3000:])
             ran.add(arguments[0])
     assert ran >= set(PROGRAM.commands) - elsewhere
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from mmsrarec import log
 from mmsrarec.config import Config, load
-from mmsrarec.errors import DONE, UNEXPECTED, ConfigError, InputError, disk_full
+from mmsrarec.errors import DONE, UNEXPECTED, ConfigError, InputError, explained
 from mmsrarec.pipeline import STAGES, run_stages
 from mmsrarec.reports import ledger, metrics
 from mmsrarec.schemas import KEYS, TABLES
@@ -54,9 +54,10 @@ def run(config: Config, *stages: str) -> str:
             run_stages(work)
             status = DONE
         except Exception as error:
-            if full := disk_full(error):
-                raise full from error
-            raise
+            known = explained(error)
+            if known is None or known is error:
+                raise
+            raise known from error
         finally:
             metrics.write(config)
             ledger.last_line(config, work.run_id, status, time.monotonic() - started)

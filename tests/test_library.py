@@ -121,3 +121,12 @@ def test_the_package_and_the_examples_have_their_types(tmp_path: Path) -> None:
     wrong.write_text("from mmsrarec import load_config, run\n\nrun(load_config('a.yaml'), stages=3)\n")
     done = subprocess.run([*command, str(wrong)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and 'Unexpected keyword argument "stages"' in done.stdout
+
+
+def test_errors_of_libraries_come_in_words(config: mmsrarec.Config, tmp_path: Path) -> None:
+    log = tmp_path / "lake" / "catalog" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / f"{0:020}.json").write_text("{broken")
+    with pytest.raises(UserError) as raised:
+        run(config, "retrieve")
+    assert raised.value.__cause__ is not None and "table of the lake" in str(raised.value)

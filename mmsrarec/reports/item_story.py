@@ -156,7 +156,7 @@ def _keywords(config: Config, of_it: list) -> Keywords | None:
         row["model"],
         row["prompt_version"],
         row["run_id"],
-        made and _night_of(stages),
+        _night_of(stages) if made else None,
         earlier["keywords"][0].as_py() if earlier else None,
     )
 

@@ -114,7 +114,9 @@ def unseen(case: Case) -> Iterator[Step]:
 
 
 def listed(case: Case) -> Iterator[Step]:
-    row = case.row(case.staged) or case.row(case.visible)
+    """For an item that is on one of the two lists of the night."""
+    row = case.row([*case.staged, *case.visible])
+    assert row
     yield Step("candidate", True, f"It was a candidate, named by {SOURCES[row['source']]}.")
     p_yes = "no p_yes" if row["p_yes"] is None else f"p_yes {row['p_yes']:.3f}"
     yield Step("scored", True, f"It had {p_yes}, enough for rank {row['rank']} of the list of {case.run_date}.")

@@ -8,16 +8,19 @@ latest retrieve, and where the item is no candidate, each source is asked again 
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.reports import steps
 from mmsrarec.reports.cards import unknown
 from mmsrarec.reports.item_story import not_there
-from mmsrarec.reports.places import Ranking, pool, ranking
 from mmsrarec.reports.steps import SOURCES, Case, Step
 from mmsrarec.reports.story import STAGED, VISIBLE
 from mmsrarec.storage import tables
+
+if TYPE_CHECKING:
+    from mmsrarec.reports.places import Ranking  # with torch and the tokenizer, which most steps do without
 
 Check = Callable[[Case], Iterator[Step]]
 
@@ -72,6 +75,8 @@ def _candidate(case: Case) -> Iterator[Step]:
 
 def _left_out(case: Case) -> Step:
     """Why the candidates of the user do not have the item."""
+    from mmsrarec.reports.places import pool
+
     found, wanted = pool(case.config, case.user_id, case.item_id), len(case.candidates)
     size = max(case.config.retrieve.candidates, case.config.recommend.top_k)
     cuts = {source: getattr(case.config.retrieve, f"from_{source}") for source in found.places}
@@ -95,6 +100,8 @@ def _left_out(case: Case) -> Step:
 
 
 def _ranked(case: Case) -> Iterator[Step]:
+    from mmsrarec.reports.places import ranking
+
     found = ranking(case.config, case.user_id)
     item = next(scored for scored in found.ordered if scored.item_id == case.item_id)
     place, count = found.place(case.item_id), len(found.ordered)
@@ -117,7 +124,7 @@ def _ranked(case: Case) -> Iterator[Step]:
         yield _quota(case, place, not quota_full)
 
 
-def _quota_full(case: Case, found: Ranking, place: int) -> bool:
+def _quota_full(case: Case, found: "Ranking", place: int) -> bool:
     """Whether the item would be listed, but for the others of its category."""
     if any(scored.item_id == case.item_id for scored in found.listed):
         return False

@@ -78,7 +78,7 @@ def divert(screen: TextIO, results: TextIO, file: str | None) -> None:
     if file:
         _places["file"] = file
         copy = _Copy(file, encoding="utf-8")
-        copy.setFormatter(logging.Formatter(f"%(asctime)s {OWN}%(message)s"))
+        copy.setFormatter(_Marked("%(asctime)s %(message)s"))
         _logger.addHandler(copy)
     # Libraries' own lines and warnings are noise now.
     if logging.lastResort is not None:
@@ -105,6 +105,14 @@ class _JsonLines(logging.Formatter):
         if record.exc_info:
             line["fields"] = {**line["fields"], "trace": self.formatException(record.exc_info)}
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Marked(logging.Formatter):
+    """Every line can be told from those of others, also a second one of the same message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = OWN + record.message.replace("\n", f"\n{' ' * 24}{OWN}")
+        return super().formatMessage(record)
 
 
 class _Screen(logging.StreamHandler):

@@ -88,7 +88,7 @@ class Progress:
         total = "" if self.total is None else f"/{self.total:,}"
         parts = [f"{self.done:,}{total} {self.unit}"]
         if self.done:
-            parts.append(f"{rate:,.1f} {self.unit}/s")
+            parts.append(speed(rate, self.unit))
         if (left := self._left(rate)) is not None:
             parts.append(f"{duration(left)} left")
         if rejected := self._rejected.total():
@@ -128,6 +128,11 @@ def aside() -> Iterator[None]:
     finally:
         if shown:
             _line.start()
+
+
+def speed(rate: float, unit: str) -> str:
+    """`12.3 users/s`; what takes longer than ten seconds each, per minute."""
+    return f"{rate:,.1f} {unit}/s" if rate >= 0.1 or not rate else f"{60 * rate:.1f} {unit}/min"
 
 
 def duration(seconds: float) -> str:

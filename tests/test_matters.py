@@ -6,8 +6,17 @@ from mmsrarec import matters
 from mmsrarec.matters import Matters
 
 RAY = "(raylet) "
+SPARK = "26/11/21 16:13:31 "
 ENGINE = "(MapWorker(MapBatches(Replica)) pid=27662) "
 LINES = {
+    SPARK + "ERROR TaskSchedulerImpl: Lost executor 1 on 192.0.2.2: Command exited with code 137": (
+        "Spark lost executor 1 on 192.0.2.2, its work is done again: Command exited with code 137"
+    ),
+    SPARK + "WARN TaskSetManager: Lost task 1.0 in stage 0.0 (TID 1) (192.0.2.2 executor 1): ExecutorLostFailure "
+    "(executor 1 exited caused by one of the running tasks) Reason: Command exited with code 137": (
+        "Spark does task 1.0 of stage 0.0 again, it failed on 192.0.2.2: ExecutorLostFailure (executor 1 exited caused "
+        "by one of the running tasks) Reason: Command exited with code 137"
+    ),
     RAY + "A worker died or was killed while executing a task by an unexpected system error. To troubleshoot the "
     "problem, check the logs for the dead worker. Lease ID: 00000000271cfb01 Worker ID: 15ad71e9 Node ID: e9ab09c0 "
     "Worker IP address: 192.0.2.2 Worker port: 38599 Worker PID: 9931 Worker exit type: SYSTEM_ERROR Worker exit "
@@ -36,6 +45,9 @@ LINES = {
 }
 # What looks alarming and is not.
 NOISE = (
+    SPARK + "WARN TaskSetManager: Lost task 0.0 in stage 1.0 (TID 1) (192.0.2.2 executor driver): "
+    "org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered error while reading file …",
+    SPARK + "WARN Master: Got status update for unknown executor app-20261121161308-0000/1",
     ENGINE + "Loading safetensors checkpoint shards: 100% Completed | 1/1 [00:00<00:00, 13.30it/s]",
     ENGINE
     + "WARNING 11-21 15:31:17 [cpu_worker.py:127] libtcmalloc is not found in LD_PRELOAD. For best performance, …",

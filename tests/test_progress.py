@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from mmsrarec import log, progress
-from mmsrarec.progress import Progress, duration, under_way
+from mmsrarec.progress import Progress, duration, speed, under_way
 
 
 class Clock:
@@ -91,6 +91,10 @@ def test_machines_get_the_same_as_numbers(clock, capsys):
 )
 def test_a_duration_is_read_at_a_glance(seconds, words):
     assert duration(seconds) == words
+
+
+def test_a_slow_rate_is_no_zero():
+    assert speed(12.34, "users") == "12.3 users/s" and speed(0.02, "steps") == "1.2 steps/min"
 
 
 ON_A_TERMINAL = """

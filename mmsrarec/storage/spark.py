@@ -22,7 +22,7 @@ from pyspark.sql.types import StructType
 
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, ProcessDiedError, UserError, explains
+from mmsrarec.errors import InputError, ProcessDiedError, UserError, explains, shortened
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import guard, inputs
 from mmsrarec.storage.tables import PROPERTIES
@@ -158,7 +158,7 @@ def readable(source: str) -> Iterator[None]:
         found = CONDITION.search(str(error))
         if found is None or not found["name"].startswith(UNREADABLE):
             raise
-        raise InputError(f"{source}: cannot be read: {found['message'][:500]}") from error
+        raise InputError(f"{source}: cannot be read: {_reason(found, str(error))}") from error
 
 
 @explains(PySparkException, Py4JError)
@@ -169,13 +169,20 @@ def _told(error: PySparkException | Py4JError) -> UserError | None:
         return UserError("Spark's Java has too little memory: raise spark.driver_memory (--driver-memory, -executor-)")
     found = CONDITION.search(said)
     if found and found["name"].startswith(UNREADABLE):
-        return InputError(f"a file cannot be read: {found['message'][:500]}")
+        return InputError(f"a file cannot be read: {_reason(found, said)}")
     if found := LOST.search(said):
         return ProcessDiedError(
             f"Spark gave up after it had lost its executors ({found['why'][:200]}). What is finished is kept; run the "
             "same command again, with more memory for an executor if that is why"
         )
     return None
+
+
+def _reason(found: re.Match, said: str) -> str:
+    """What Spark says of a broken file, and what its reader said to Spark."""
+    causes = re.findall(r"Caused by: \S+: ([^\n]+)", said)
+    first = " ".join(found["message"].split(" SQLSTATE")[0].split())
+    return shortened(f"{first} ({causes[-1]})" if causes else first, 500)
 
 
 @contextmanager

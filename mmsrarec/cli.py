@@ -1,5 +1,5 @@
-"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, the commands around them (plan, runs, explain,
-rollback, forget); and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the
+"""The command line: `mmsrarec run CONFIG`, `mmsrarec STAGE CONFIG`, the commands around them (init, check, plan,
+runs, explain, rollback, forget); and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the
 stages' work.
 
 Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 10 other causes (errors.py);
@@ -57,8 +57,7 @@ class Commands(typer.Typer):
 app = Commands(
     help="Nightly multimodal recommendation for a whole catalog.\n\n"
     "Start with `mmsrarec run conf/local.yaml`; then point it at your own data:\n\n"
-    "    mmsrarec run conf/local.yaml --set inputs.items=items.csv --set inputs.interactions=events.parquet "
-    "--set inputs.columns.user_id=customer --set lake.root=lake",
+    "    mmsrarec init --items items.csv --interactions events.parquet --images pictures --out shop.yaml",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

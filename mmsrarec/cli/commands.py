@@ -17,8 +17,7 @@ from mmsrarec.storage.runs import new_run_id
 app = Commands(
     help="Nightly multimodal recommendation for a whole catalog.\n\n"
     "Start with `mmsrarec run conf/local.yaml`; then point it at your own data:\n\n"
-    "    mmsrarec run conf/local.yaml --set inputs.items=items.csv --set inputs.interactions=events.parquet "
-    "--set inputs.columns.user_id=customer --set lake.root=lake",
+    "    mmsrarec init --items items.csv --interactions events.parquet --images pictures --out shop.yaml",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

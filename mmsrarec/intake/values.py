@@ -17,7 +17,8 @@ from mmsrarec.storage.inputs import DAY, FALSE, MAGNITUDES, MAX_ID_CHARS, MAX_TE
 
 types = pa.types
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-# What pandas and Spark both read (a zone only after seconds); what only Spark does (2026-1-5, a zone by its name) is read one by one.
+# What pandas and Spark both read; what only Spark does (2026-1-5, a zone by its name) is read one by one. A zone may
+# follow seconds only.
 _ISO = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:?\d{2})?)?)?$"
 _ODD = re.compile(
     r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2})(?:[ T](?:(\d{1,2})(?::(\d{1,2})(?::(\d{1,2})(?:\.(\d*))?\s*(\S+)?)?)?)?)?)?)?"

@@ -194,22 +194,18 @@ def test_a_model_that_cannot_be_served(tmp_path: Path):
     assert "10000000" in told[1] and "lower engine.max_model_len" in told[1]
 
 
-def test_an_engine_whose_process_is_killed():
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
+def test_an_engine_whose_process_is_killed(config):
+    class Sleeper:
+        def process(self) -> int:
+            return os.getpid()
+
+        def sleep(self) -> None:
+            time.sleep(100)
+
+    with batch._ray(config):
         actor = ray.remote(Sleeper).remote()
         process, answer = ray.get(actor.process.remote()), actor.sleep.remote()
         os.kill(process, signal.SIGKILL)
         with pytest.raises(ray.exceptions.RayError) as caught:
             ray.get(answer, timeout=60)
-    finally:
-        ray.shutdown()
     assert batch._cause(caught.value).startswith("its process or its machine died")
-
-
-class Sleeper:
-    def process(self) -> int:
-        return os.getpid()
-
-    def sleep(self) -> None:
-        time.sleep(100)

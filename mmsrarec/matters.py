@@ -62,7 +62,7 @@ RULES = (
         "ray_task_retried",
         r"Task (?P<task>\S+) failed\. There are (?P<left>\d+) retries remaining, so the task will be retried\. "
         r"Error: (?P<why>.{0,120})",
-        "Ray does {task} again, it may {left} time(s): {why}",
+        "Ray does {task} again ({left} attempts left): {why}",
     ),
     _rule(
         "ray_engine_restarted",

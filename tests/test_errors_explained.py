@@ -1,18 +1,23 @@
 """Errors of the libraries in words, each really provoked: what, where, what to do, and no trace on the screen."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from pyspark.sql import SparkSession
 
 from mmsrarec import cli
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.config import Config
+from mmsrarec.engines import batch
 from mmsrarec.errors import InputError, LakeError, UserError, explained
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.spark import read_input, readable
@@ -161,3 +166,46 @@ def test_an_input_file_that_goes_away_is_named(spark: SparkSession, pages: Path)
     rows = read_input(spark, str(pages / "good.parquet"), "inputs.items")
     (pages / "good.parquet").unlink()
     assert "good.parquet" in str(told(rows.collect))
+
+
+WITHOUT_WEIGHTS = """
+from mmsrarec.config import Config
+from mmsrarec.engines import batch
+from mmsrarec.engines.vllm import VLLMEngine
+from mmsrarec.errors import ModelError
+settings = {{"enforce_eager": True, "max_model_len": 512, "kv_cache_gb": 0.25}}
+for model, changes in (({without!r}, {{}}), ({bundled!r}, {{"max_model_len": 10_000_000}})):
+    try:
+        VLLMEngine(Config(inputs={{"items": "", "interactions": ""}}, model=model, engine=settings | changes))
+    except ModelError as error:
+        print("told:", error)
+"""
+
+
+def test_a_model_that_cannot_be_served(tmp_path: Path):
+    """In a process of its own: vLLM changes the one it is started in."""
+    without = tmp_path / "model"
+    shutil.copytree(BUNDLED, without, ignore=shutil.ignore_patterns("*.safetensors"))
+    script = WITHOUT_WEIGHTS.format(without=str(without), bundled=str(BUNDLED))
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    told = [line for line in done.stdout.splitlines() if line.startswith("told:")]
+    assert len(told) == 2, done.stderr[-2000:]
+    assert str(without) in told[0] and "its folder needs *.safetensors" in told[0]
+    assert "10000000" in told[1] and "lower engine.max_model_len" in told[1]
+
+
+def test_an_engine_whose_process_is_killed(config):
+    class Sleeper:
+        def process(self) -> int:
+            return os.getpid()
+
+        def sleep(self) -> None:
+            time.sleep(100)
+
+    with batch._ray(config):
+        actor = ray.remote(Sleeper).remote()
+        process, answer = ray.get(actor.process.remote()), actor.sleep.remote()
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(ray.exceptions.RayError) as caught:
+            ray.get(answer, timeout=60)
+    assert batch._cause(caught.value).startswith("its process or its machine died")

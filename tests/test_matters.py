@@ -25,7 +25,7 @@ LINES = {
     ),
     RAY + "Task A.work failed. There are 3 retries remaining, so the task will be retried. Error: The actor is "
     "temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14": (
-        "Ray does A.work again, it may 3 time(s): The actor is temporarily unavailable: RpcError: RPC error: Socket "
+        "Ray does A.work again (3 attempts left): The actor is temporarily unavailable: RpcError: RPC error: Socket "
         "closed rpc_code: 14"
     ),
     "2026-11-21 15:45:54,588\tWARNING actor_pool_map_operator.py:421 -- MapBatches(Replica): an actor died during "

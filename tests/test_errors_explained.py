@@ -14,7 +14,7 @@ import pytest
 import ray
 from pyspark.sql import SparkSession
 
-from mmsrarec import cli
+from mmsrarec.cli import endings
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
@@ -82,7 +82,7 @@ def test_a_stage_says_where_and_the_ledger_keeps_it(config, histories, capsys):
         with runs.stage(config, "retrieve", "night-1"):
             tables.read(config.lake.root, "histories")
 
-    assert cli._guarded(work) == LakeError.exit_status
+    assert endings.guarded(work) == LakeError.exit_status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: retrieve: table ") and histories.name in line
     (row,) = runs.ledger(config)
@@ -96,7 +96,7 @@ def test_an_unexpected_error_names_the_stage_and_its_trace(config, tmp_path, mon
         with runs.stage(config, "retrieve", "night-1"):
             raise RuntimeError("first line\nsecond line " + "x" * 1000)
 
-    assert cli._guarded(work) == 1
+    assert endings.guarded(work) == 1
     said, where = capsys.readouterr().err.splitlines()
     assert (
         said.startswith("unexpected error in stage retrieve: RuntimeError: first line second line") and len(said) < 400
@@ -150,8 +150,12 @@ def pages(tmp_path: Path) -> Path:
     return folder
 
 
+def items_of(place: Path) -> Config:
+    return Config(inputs={"items": str(place), "interactions": "-"})
+
+
 def test_a_broken_input_file_is_named(spark: SparkSession, pages: Path):
-    rows = read_input(spark, str(pages), "inputs.items")
+    rows = read_input(spark, items_of(pages), "items")
     known = told(lambda: rows.selectExpr("max(item_id)").collect())
     assert isinstance(known, InputError) and "bad.parquet" in str(known)
 
@@ -163,7 +167,7 @@ def test_a_broken_input_file_is_named(spark: SparkSession, pages: Path):
 
 
 def test_an_input_file_that_goes_away_is_named(spark: SparkSession, pages: Path):
-    rows = read_input(spark, str(pages / "good.parquet"), "inputs.items")
+    rows = read_input(spark, items_of(pages / "good.parquet"), "items")
     (pages / "good.parquet").unlink()
     assert "good.parquet" in str(told(rows.collect))
 

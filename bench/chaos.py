@@ -155,6 +155,8 @@ class Chaos:
             return False
         except subprocess.TimeoutExpired:
             there = processes.by_kind(command.pid)
+        if not there:
+            return False
         kind = self.random.choice(sorted(there))
         victim = self.random.choice(there[kind])
         self.targets[kind] += 1

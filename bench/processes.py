@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-GONE_SECONDS = 45.0  # after which a process that should be gone counts as left behind
+GONE_SECONDS = 90.0  # after which a process counts as left behind; Ray's agents look for their dead head first
 
 
 class Process(NamedTuple):

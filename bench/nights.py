@@ -37,8 +37,9 @@ class Differences:
 def compared(calm: Path, lake: Path) -> Differences:
     """The tables of `lake` against those of an undisturbed night. `locks` says who holds a lake, not what is in it."""
     found = Differences()
-    for name in TABLES.keys() - {"locks"}:
+    for name in TABLES.keys() - {"locks", "runs"}:
         _compare(name, _rows(calm, name), _rows(lake, name), found)
+    _compare("runs", _first_run(calm), _first_run(lake), found)
     return found
 
 
@@ -88,6 +89,13 @@ class Reader:
 
 def _rows(lake: Path, name: str) -> list[dict]:
     return tables.read(str(lake), name).to_pylist()
+
+
+def _first_run(lake: Path) -> list[dict]:
+    """The ledger of the first run: a command that was killed after that one had finished is, again, one of its own."""
+    rows = _rows(lake, "runs")
+    first = min(row["run_id"] for row in rows)
+    return [row for row in rows if row["run_id"] == first]
 
 
 def _compare(name: str, calm: list[dict], rows: list[dict], found: Differences) -> None:

@@ -19,8 +19,7 @@ import pyarrow as pa
 from mmsrarec import log
 from mmsrarec.config import Config, load
 from mmsrarec.errors import DONE, UNEXPECTED, ConfigError, InputError, explained
-from mmsrarec.pipeline import STAGES, run_stages
-from mmsrarec.reports import ledger, metrics
+from mmsrarec.pipeline import STAGES, conclude, run_stages
 from mmsrarec.schemas import KEYS, TABLES
 from mmsrarec.storage import tables
 from mmsrarec.storage.resume import Run
@@ -59,8 +58,7 @@ def run(config: Config, *stages: str) -> str:
                 raise
             raise known from error
         finally:
-            metrics.write(config)
-            ledger.last_line(config, work.run_id, status, time.monotonic() - started)
+            conclude(work, status, time.monotonic() - started)
     return work.run_id
 
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from rich.console import Console
+
 Format = Literal["people", "json"]
 OWN = "mmsrarec "  # what a line of the program's own begins with in the file, after its time
 _logger = logging.getLogger("mmsrarec")
@@ -65,6 +67,11 @@ def screen() -> TextIO:
 def results() -> TextIO:
     """Where results go: what standard output is at the time, or was before it was diverted."""
     return _streams.get("results") or sys.stdout
+
+
+def console(width: int) -> Console:
+    """For results; `width` columns where they go to no terminal, so that no cell is folded."""
+    return Console(file=results(), width=None if results().isatty() else width)
 
 
 def diverted() -> str | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.progress import duration, under_way
-from mmsrarec.reports import metrics
+from mmsrarec.reports import ledger, metrics
 from mmsrarec.storage import lock, runs
 from mmsrarec.storage.resume import Run
 
@@ -70,6 +70,12 @@ def run_stages(run: Run) -> None:
             with log.context(stage=name):
                 _run_first(run, left[number:])
         run.finish()
+
+
+def conclude(run: Run, status: int, seconds: float) -> None:
+    """What is left of a run that has ended, with whatever status: its metrics, and its last line."""
+    metrics.write(run.config)
+    ledger.last_line(run.config, run.run_id, status, seconds)
 
 
 def _run_first(run: Run, left: list[str]) -> None:

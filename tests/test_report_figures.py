@@ -70,7 +70,8 @@ def test_the_funnel_and_the_sources(measured: figures.Figures) -> None:
 
 
 def test_scores_and_the_overlap_with_the_night_before(measured: figures.Figures) -> None:
-    assert measured.lists.scores.sum() == 12 and measured.lists.quantile(0.5) == pytest.approx(0.5, abs=0.002)
+    scores = measured.lists.scores
+    assert scores.counts.sum() == 12 and scores.quantile(0.5) == pytest.approx(0.5, abs=0.002)
     assert (measured.overlap.users, measured.overlap.mean) == ([0, 0, 4, 0], 2.0)
 
 

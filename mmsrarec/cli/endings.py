@@ -12,8 +12,7 @@ from logging import ERROR
 from mmsrarec import log, noise
 from mmsrarec.config import Config
 from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, explained, shortened
-from mmsrarec.pipeline import run_stages
-from mmsrarec.reports import ledger, metrics
+from mmsrarec.pipeline import conclude, run_stages
 from mmsrarec.storage.resume import Run
 
 
@@ -24,8 +23,7 @@ def run(read: Callable[[], Config], names: list[str]) -> int:
         run = Run(read(), names)
         with log.context(run_id=run.run_id):
             status = guarded(lambda: _stages(run))
-            metrics.write(run.config)
-            ledger.last_line(run.config, run.run_id, status, time.monotonic() - started)
+            conclude(run, status, time.monotonic() - started)
             return status
 
     return guarded(work)

@@ -15,7 +15,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import PlanError
 from mmsrarec.storage import tables
-from mmsrarec.storage.runs import Stage
+from mmsrarec.storage.runs import Stage, seconds
 
 UNITS = {"summarize_items": "items", "recommend": "pairs", "evaluate": "pairs"}  # of the stages that ask an engine
 COLUMNS = ["stage", "status", "started_at", "finished_at", "prompt_tokens", "output_tokens", "versions", "notes"]
@@ -76,11 +76,9 @@ class Past:
             versions, notes = json.loads(row["versions"] or "{}"), json.loads(row["notes"] or "{}")
             answered = notes.get("engine_requests", 0) - notes.get("engine_errors", 0)
             if row["status"] == "completed" and versions.get("model", self._model) == self._model and answered > 0:
-                seconds = _seconds_of(row)
-                rate = notes.get("requests_per_second") or answered / max(seconds, 1e-9)
-                found.setdefault(row["stage"], []).append(
-                    row | {"requests": answered, "seconds": seconds, "rate": rate}
-                )
+                took = seconds(row)
+                rate = notes.get("requests_per_second") or answered / max(took, 1e-9)
+                found.setdefault(row["stage"], []).append(row | {"requests": answered, "seconds": took, "rate": rate})
         return found
 
 
@@ -146,7 +144,7 @@ def _spent(config: Config, run_id: str) -> dict[str, float]:
     """What the ledger says of the stages that ended; of one that runs, or was stopped, what it was answered."""
     rows = tables.read(config.lake.root, "runs", COLUMNS, [("run_id", "=", run_id)]).to_pylist()
     rows = [row for row in rows if row["stage"] in UNITS]
-    hours = sum(_seconds_of(row) for row in rows) / 3600
+    hours = sum(seconds(row) for row in rows) / 3600
     tokens = sum((row["prompt_tokens"] or 0) + (row["output_tokens"] or 0) for row in rows)
     for row in rows:
         if row["status"] == "running":
@@ -154,10 +152,6 @@ def _spent(config: Config, run_id: str) -> dict[str, float]:
                 one.prompt_tokens + one.output_tokens for one in delivery.earlier(config, run_id, row["stage"])
             )
     return {"tokens": tokens, "hours": hours, "money": hours * (config.plan.price_per_hour or 0)}
-
-
-def _seconds_of(row: dict) -> float:
-    return (row["finished_at"] - row["started_at"]).total_seconds() if row["finished_at"] else 0.0
 
 
 def _alike(stage: str) -> list[str]:

@@ -16,7 +16,7 @@ LOG_WIDTH = 120  # where standard output is no terminal, so that no cell is fold
 
 def show(rows: list[dict], console: Console | None = None) -> None:
     """Print rows of `evaluation` of one run to standard output."""
-    console = console or Console(file=log.results(), width=None if log.results().isatty() else LOG_WIDTH)
+    console = console or log.console(LOG_WIDTH)
     with aside():
         for protocol in dict.fromkeys(row["protocol"] for row in rows):
             console.print(_table(protocol, [row for row in rows if row["protocol"] == protocol]))

@@ -22,7 +22,7 @@ HEADS = ("to do", "of", "requests", "pictures", "prompt tokens", "spared by pref
 
 def show(config: Config, fresh: bool, with_pilot: bool = False, console: Console | None = None) -> None:
     """Print what a run would ask its engines now. Writes nothing to the lake and, without a pilot, starts no engine."""
-    console = console or Console(file=log.results(), width=None if log.results().isatty() else LOG_WIDTH)
+    console = console or log.console(LOG_WIDTH)
     with tonight(config, fresh) as planned_on:
         stages = plan(planned_on, piloted=pilot.ask(planned_on) if with_pilot else pilot.NONE)
     console.print(_table(config, stages))

@@ -5,40 +5,19 @@ Users are taken in ranges of their ids, so memory stays at one range whatever th
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.progress import Progress
+from mmsrarec.recommendation.distribution import Distribution
 from mmsrarec.storage import rules, tables
 from mmsrarec.storage.spool import Spool
 
 STAGED, VISIBLE = "staged_recommendations", "recommendations"
 USERS = 16384  # read at a time
-BINS = 10_000  # of the scores, which are between 0 and 1
 PAIR = ["user_id", "item_id"]
-
-
-@dataclass
-class Scores:
-    """A distribution, as counts per bin and a sum."""
-
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    total: float = 0.0
-
-    def add(self, scores: pa.ChunkedArray) -> None:
-        values = scores.to_numpy()
-        self.counts += np.bincount(np.minimum((values * BINS).astype(int), BINS - 1), minlength=BINS)
-        self.total += values.sum()
-
-    @property
-    def mean(self) -> float:
-        return float(self.total / max(self.counts.sum(), 1))
-
-    def quantile(self, share: float) -> float:
-        return float(np.searchsorted(self.counts.cumsum(), share * self.counts.sum()) / BINS)
 
 
 @dataclass
@@ -65,8 +44,8 @@ class Figures:
     comparable: int = 0
     again: int = 0
     unchanged: bool = True
-    scores: Scores = field(default_factory=Scores)
-    scores_before: Scores = field(default_factory=Scores)
+    scores: Distribution = field(default_factory=Distribution)
+    scores_before: Distribution = field(default_factory=Distribution)
 
 
 def measure(config: Config, spool: Spool) -> Figures:

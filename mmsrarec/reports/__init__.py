@@ -1,1 +1,1 @@
-"""What the ledger tells: a table and a last line for people (ledger), metrics for Prometheus (metrics)."""
+"""What a night has left, told: the ledger and its metrics, stories of users and items (explain), the page (page/)."""

@@ -3,12 +3,11 @@
 Everything that came from the shop is shown as plain text, never as markup or as a terminal's codes.
 """
 
-import sys
-
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import ConfigError
 from mmsrarec.reports.cards import ItemCard
@@ -39,7 +38,7 @@ def explain(
     run_date: str | None = None,
 ) -> None:
     """Print the story of the user or of the item, or why the item `why_not` is not on the user's list."""
-    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    console = log.console(FILE_WIDTH)
     if user_id and why_not and not item_id:
         from mmsrarec.reports.why_not import why_not as steps_of  # it alone takes SASRec and the tokenizer
 

@@ -1,7 +1,6 @@
 """The ledger on the screen: `mmsrarec runs`, and the last line of a run."""
 
 import json
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +22,7 @@ GREEN, RED = ("completed", "running"), ("failed", "interrupted", runs.LOST)
 
 def show(config: Config, run_id: str | None, console: Console | None = None) -> None:
     """Print who holds the lake, and a row per run and stage: of the latest runs, or of one with all that it noted."""
-    console = console or Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = console or log.console(LOG_WIDTH)
     rows = runs.ledger(config, run_id)
     if not rows:
         wanted = f"no run {run_id} in the ledger" if run_id else "no run yet"

@@ -58,6 +58,6 @@ def registry(ledger: list[dict]) -> CollectorRegistry:
         for kind, count in kinds.items():
             tokens.labels(stage, kind).set(count)
         if row["finished_at"]:
-            seconds.labels(stage).set((row["finished_at"] - row["started_at"]).total_seconds())
+            seconds.labels(stage).set(runs.seconds(row))
             finished.labels(stage).set(row["finished_at"].timestamp())
     return found

@@ -140,6 +140,11 @@ def stage(config: Config, name: str, run_id: str, reads: tuple[str, ...] = ()) -
             raise type(known)(f"{name}: {known}") from error
 
 
+def seconds(row: dict | None) -> float:
+    """How long the stage of a row of the ledger took; 0 for none, or one that has not ended."""
+    return (row["finished_at"] - row["started_at"]).total_seconds() if row and row["finished_at"] else 0.0
+
+
 def _record_failure(record: Stage, status: str) -> None:
     """What goes wrong here must not hide what went wrong before: a full disk, or a lake that another run has now."""
     try:

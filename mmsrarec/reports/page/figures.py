@@ -9,9 +9,10 @@ from mmsrarec.reports.page import lists, outcome, words
 from mmsrarec.reports.page.lists import Lists, Overlap
 from mmsrarec.reports.page.outcome import Course, Evaluation, Rejected
 from mmsrarec.reports.page.tally import BATCH_ROWS, Tally
-from mmsrarec.reports.page.tonight import Tonight, seconds
+from mmsrarec.reports.page.tonight import Tonight
 from mmsrarec.reports.page.words import Words
 from mmsrarec.storage import tables
+from mmsrarec.storage.runs import seconds
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _changes(tonight: Tonight, now: Lists | None, before: Lists | None) -> list[
     changes = [
         of_lists("users with a list", lambda found: found.users),
         of_lists("items on at least one list", lambda found: found.items.num_rows),
-        of_lists("mean score", lambda found: found.mean, "score"),
+        of_lists("mean score", lambda found: found.scores.mean, "score"),
         of_stage("rows of the inputs", "build_cf", "rows_in"),
         of_stage("items with keywords", "summarize_items", "rows_out"),
         of_stage("candidates", "retrieve", "rows_out"),

@@ -7,30 +7,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec.config import Config
+from mmsrarec.recommendation.distribution import Distribution
 from mmsrarec.reports import story
 from mmsrarec.reports.page.tally import BATCH_ROWS, Tally
 from mmsrarec.storage import tables
 
-BINS = 1000  # of the scores, which are between 0 and 1
+BINS = 1000  # of the scores
 COMPARED_USERS = 20_000  # drawn where there are more: 1 in 300 is then told from 0
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
 class Lists:
-    """`items` is a tally of the items on them, `sources` of what named these as candidates; `scores` are counts in
-    BINS equal bins of [0, 1]."""
+    """`items` is a tally of the items on them, `sources` of what named these as candidates."""
 
     run_date: str
     users: int
     rows: int
     items: pa.Table
     sources: dict[str, int]
-    scores: np.ndarray
-    mean: float
-
-    def quantile(self, share: float) -> float:
-        return float(np.searchsorted(self.scores.cumsum(), share * self.scores.sum()) / BINS)
+    scores: Distribution
 
 
 @dataclass(frozen=True)
@@ -57,17 +53,15 @@ class Overlap:
 
 def measure(config: Config, table: str, run_date: str) -> Lists:
     """One pass over the lists of a date."""
-    scores, total, first, items, sources = np.zeros(BINS, np.int64), 0.0, 0, Tally(), Tally()
+    scores, rows, first, items, sources = Distribution(BINS), 0, 0, Tally(), Tally()
     columns, chosen = ["rank", "item_id", "source", "score"], [("run_date", "=", run_date)]
     for batch in tables.stream(config.lake.root, table, columns, BATCH_ROWS, chosen):
-        found = batch["score"].to_numpy()
-        scores += np.bincount(np.clip((found * BINS).astype(int), 0, BINS - 1), minlength=BINS)
-        total += float(found.sum())
+        scores.add(batch["score"])
+        rows += batch.num_rows
         first += pc.sum(pc.equal(batch["rank"], 1)).as_py() or 0
         items.add(batch["item_id"])
         sources.add(batch["source"])
-    rows = int(scores.sum())
-    return Lists(run_date, first, rows, items.table(), sources.counts(), scores, total / max(rows, 1))
+    return Lists(run_date, first, rows, items.table(), sources.counts(), scores)
 
 
 def overlap(config: Config, night: story.Night) -> Overlap | None:

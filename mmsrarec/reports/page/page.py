@@ -23,8 +23,8 @@ from mmsrarec.reports.page.figures import Figures
 from mmsrarec.reports.page.lists import QUANTILES
 from mmsrarec.reports.page.looks import Looks
 from mmsrarec.reports.page.plots import Plots
-from mmsrarec.reports.page.tonight import seconds
 from mmsrarec.reports.page.words import shares
+from mmsrarec.storage.runs import seconds
 
 LIMIT = 8_000_000
 TEMPLATE = Path(__file__).parent / "template"

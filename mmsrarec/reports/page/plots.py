@@ -90,7 +90,7 @@ def _scores(axes: Axes, now: Lists, before: Lists | None) -> None:
     edges = np.linspace(0, 1, BARS + 1)
 
     def shares(lists: Lists) -> np.ndarray:
-        return lists.scores.reshape(BARS, BINS // BARS).sum(axis=1) / max(lists.rows, 1)
+        return lists.scores.counts.reshape(BARS, BINS // BARS).sum(axis=1) / max(lists.rows, 1)
 
     axes.stairs(shares(now), edges, fill=True, color=ACCENT, label="tonight")
     if before:

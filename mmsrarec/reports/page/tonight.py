@@ -62,13 +62,6 @@ def tonight(config: Config, run_id: str | None = None) -> Tonight:
     return Tonight(own[-1]["run_id"], ordered, before, history, night, later[-1]["run_id"] if later else None)
 
 
-def seconds(row: dict | None) -> float:
-    """0 for a row that has not ended."""
-    if not row or not row["finished_at"]:
-        return 0.0
-    return (row["finished_at"] - row["started_at"]).total_seconds()
-
-
 def _night(config: Config, stages: dict[str, dict]) -> story.Night | None:
     """The date that publish names where it came after recommend, else the latest one that is staged."""
     staged = tables.partitions(config.lake.root, story.STAGED)

@@ -5,12 +5,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative import checkpoint, embed
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config, Run, Sasrec
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
+from mmsrarec.training import batches as batching
+from mmsrarec.training import loss
 from mmsrarec.training import sasrec_trainer as trainer
 from mmsrarec.training.bookmark import Bookmark
 
@@ -101,7 +103,7 @@ def test_training_part_takes_the_held_out_item_out() -> None:
 
 
 def test_every_interaction_but_the_first_is_a_target_once() -> None:
-    windows = trainer.windowed(sequences(list(range(11)), [4], [5, 6], list(range(10, 14))), 4)
+    windows = batching.windowed(sequences(list(range(11)), [4], [5, 6], list(range(10, 14))), 4)
     targets = [list(windows[row][1:]) for row in range(len(windows))]
     assert sorted(sum(targets, [])) == sorted([*range(1, 11), 6, 11, 12, 13])
     assert windows.lengths.max() == 5
@@ -110,20 +112,22 @@ def test_every_interaction_but_the_first_is_a_target_once() -> None:
 
 def test_batches_hold_every_row_once() -> None:
     lengths = np.random.default_rng(1).integers(2, 30, 1000)
-    batches = list(trainer._batches(lengths, 64, np.random.default_rng(2)))
+    batches = list(batching.batches(lengths, 64, np.random.default_rng(2)))
     assert sorted(np.concatenate(batches)) == list(range(1000))
-    assert max(map(len, batches)) <= 64
+    positions = np.array([lengths[batch].sum() for batch in batches])
+    assert positions.max() < 31 * lengths.mean() + 30 and np.median(positions) > 0.9 * positions.max()
     assert np.mean([np.ptp(lengths[batch]) for batch in batches]) < 4
 
 
 def test_the_loss_is_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "LOSS_CHUNK", 7)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 7)
+    monkeypatch.setattr(loss, "CHUNK_BYTES", {"cpu": 0})
     torch.manual_seed(1)
     targets = torch.randint(0, 30, (20,))
     ours = torch.randn(20, 8, dtype=torch.double), torch.randn(30, 8, dtype=torch.double)
     theirs = tuple(tensor.clone().requires_grad_() for tensor in ours)
     ours = tuple(tensor.requires_grad_() for tensor in ours)
-    mine = trainer.FullCatalogLoss.apply(*ours, targets)
+    mine = loss.FullCatalogLoss.apply(*ours, targets, torch.double)
     reference = torch.nn.functional.cross_entropy(theirs[0] @ theirs[1].T, targets, reduction="sum")
     (3 * mine).backward()
     (3 * reference).backward()
@@ -198,7 +202,7 @@ def test_new_interactions_train_another_when_it_is_due(tmp_path: object, capsys:
         lake = config(tmp_path, **settings).model_copy(update={"run": Run(date=date)})
         tables.replace(lake.lake.root, "histories", shop)
         trainer.train_sasrec(lake, f"run of {date}")
-        return sasrec.describe(sasrec.folder(lake))["model_hash"]
+        return checkpoint.describe(checkpoint.folder(lake))["model_hash"]
 
     shop, more = chain_shop(), chain_shop(users=66)
     first = trained("2026-03-01", shop)
@@ -222,16 +226,16 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
         settings = config(tmp_path / lake)
         tables.replace(settings.lake.root, "histories", chain_shop())
         trainer.train_sasrec(settings, "run")
-        hashes.append(sasrec.describe(sasrec.folder(settings))["model_hash"])
-        weights.append((sasrec.folder(settings) / f"weights-{hashes[-1]}.safetensors").read_bytes())
+        hashes.append(checkpoint.describe(checkpoint.folder(settings))["model_hash"])
+        weights.append((checkpoint.folder(settings) / f"weights-{hashes[-1]}.safetensors").read_bytes())
     assert hashes[0] == hashes[1]
     assert weights[0] == weights[1]
     tables.replace(settings.lake.root, "histories", chain_shop().sort_by([("user_id", "descending")]))
     trainer.train_sasrec(settings, "again")
     assert "nothing has changed" in capsys.readouterr().err
     trainer.train_sasrec(config(tmp_path / "other", learning_rate=0.01), "third")
-    assert sasrec.describe(sasrec.folder(settings))["model_hash"] != hashes[0]
-    left = sorted(path.name.partition("-")[0] for path in sasrec.folder(settings).iterdir())
+    assert checkpoint.describe(checkpoint.folder(settings))["model_hash"] != hashes[0]
+    left = sorted(path.name.partition("-")[0] for path in checkpoint.folder(settings).iterdir())
     assert left == ["sasrec.json", "vocabulary", "weights"]
     curves = tables.read(settings.lake.root, "training_curves").to_pylist()
     assert {row["run_id"] for row in curves} == {"run", "third"} and {row["stage"] for row in curves} == {
@@ -242,8 +246,8 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
 
 def test_checkpoint_round_trip_with_strange_ids(tmp_path: object, model: SasRec) -> None:
     vocabulary = pa.array([f'{number} "quoted" / \U0001f600 \n' + "x" * 1000 for number in range(20)])
-    model_hash = sasrec.save(tmp_path / "sasrec", model, vocabulary, SETTINGS, {"epochs": 1})
-    loaded = sasrec.load(tmp_path / "sasrec")
+    model_hash = checkpoint.save(tmp_path / "sasrec", model, vocabulary, SETTINGS, {"epochs": 1})
+    loaded = checkpoint.load(tmp_path / "sasrec")
     assert loaded.vocabulary.equals(vocabulary)
     assert (loaded.model_hash, loaded.facts) == (model_hash, {"epochs": 1})
     np.testing.assert_array_equal(embed.states(loaded.model, sequences([1, 2])), embed.states(model, sequences([1, 2])))
@@ -253,7 +257,7 @@ def test_what_is_missing_is_said(tmp_path: object) -> None:
     with pytest.raises(InputError, match="run build_cf first"):
         trainer.train_sasrec(config(tmp_path), "run")
     with pytest.raises(InputError, match="run train_sasrec first"):
-        sasrec.load(tmp_path / "models" / "sasrec")
+        checkpoint.load(tmp_path / "models" / "sasrec")
     tables.replace(str(tmp_path), "histories", histories([("u", ["a"], "train"), ("v", ["a", "b"], "test")]))
     with pytest.raises(InputError, match="two training items"):
         trainer.train_sasrec(config(tmp_path), "run")

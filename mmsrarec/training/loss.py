@@ -27,14 +27,17 @@ class FullCatalogLoss(torch.autograd.Function):
         fewer, fewer_items = states.to(dtype), items.to(dtype)
         wanted = items[targets]
         total = -(states * wanted).sum()
-        for part in chunks(len(states), items, dtype):
-            weights = fewer[part] @ fewer_items.T
+        rows = min(len(states), max(LEAST_ROWS, CHUNK_BYTES[items.device.type] // (len(items) * dtype.itemsize)))
+        logits, pull = fewer.new_empty(rows, len(items)), torch.empty_like(fewer_items)  # memory that is used again
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            weights = torch.mm(fewer[part], fewer_items.T, out=logits[: len(states) - start])
             greatest = weights.amax(1, keepdim=True)
             weights.sub_(greatest).exp_()
             sums = weights.sum(1, keepdim=True, dtype=states.dtype)
             total += (sums.log() + greatest).sum()
             states_gradient[part] = (weights @ fewer_items).to(states.dtype).div_(sums)
-            items_gradient += weights.T @ (states[part] / sums).to(dtype)
+            items_gradient += torch.mm(weights.T, (states[part] / sums).to(dtype), out=pull)
         context.save_for_backward(states_gradient.sub_(wanted), items_gradient.index_add_(0, targets, states, alpha=-1))
         return total
 
@@ -42,12 +45,6 @@ class FullCatalogLoss(torch.autograd.Function):
     def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
         states_gradient, items_gradient = context.saved_tensors
         return states_gradient * scale, items_gradient * scale, None, None
-
-
-def chunks(count: int, items: Tensor, dtype: torch.dtype) -> list[slice]:
-    """Ranges of positions whose logits over the items fit CHUNK_BYTES."""
-    rows = max(LEAST_ROWS, CHUNK_BYTES[items.device.type] // (len(items) * dtype.itemsize))
-    return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:

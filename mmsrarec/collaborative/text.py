@@ -2,7 +2,7 @@
 semantic analysis), which needs no model; or those of any sentence encoder, given as a table (sasrec.text_vectors).
 
 TF-IDF counts words, and three letters in a row within a word, so that endings, compounds and languages without spaces
-are near each other, too. Deterministic: the SVD starts from a stated vector, and signs are settled.
+are near each other, too. Deterministic: the chance in the SVD is stated, and signs are settled.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import dataset
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
@@ -25,6 +24,7 @@ from mmsrarec.storage import tables
 MAX_CHARS = 1000  # of an item's text
 WORD = re.compile(r"\w+")
 COLUMNS = ("item_id", "vector")
+SPARE, POWERS = 10, 6  # of the randomized SVD (Halko, Martinsson, Tropp 2011): directions too many, and iterations
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,12 @@ def latent(texts: list[str], width: int) -> np.ndarray:
     width = min(width, *(side - 1 for side in rows.shape))
     if width < 1:
         return np.zeros((len(texts), 1), np.float32)
-    start = np.random.default_rng(0).standard_normal(min(rows.shape))
-    left, strength, right = svds(rows.astype(np.float64), k=width, v0=start)
-    order = np.argsort(-strength, kind="stable")
-    signs = np.sign(right[np.arange(width), np.abs(right).argmax(1)])
-    return _unit((left * strength * signs)[:, order])
+    spread = np.random.default_rng(0).standard_normal((rows.shape[1], min(rows.shape[1], width + SPARE)))
+    for _ in range(POWERS):
+        spread, _ = np.linalg.qr(rows.T @ (rows @ spread))
+    left, strength, right = np.linalg.svd(rows @ spread, full_matrices=False)
+    signs = np.sign(right[np.arange(width), np.abs(right[:width]).argmax(1)])
+    return _unit(left[:, :width] * (strength[:width] * signs))
 
 
 def _tf_idf(texts: list[str]) -> sparse.csr_array:

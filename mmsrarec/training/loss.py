@@ -5,46 +5,53 @@ A catalog of tens of thousands makes this nearly all of the training's work, so 
 bfloat16 where the processor multiplies it natively (sums, states, gradients and the optimizer stay float32).
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 29}  # logits in memory at a time: what a processor's cache holds
+SMALLEST = 1e-37  # chance of a target, that its logarithm is a number
 LEAST_ROWS = 64  # below, adding up the items' gradients would cost more than the products
 
 
 class FullCatalogLoss(torch.autograd.Function):
     """Sum of cross-entropy of states [n, dim] @ items [vocabulary, dim].T against targets [n], products in `dtype`.
 
-    Gradients are made chunk by chunk on the way forward. With e = exp(logits - greatest), s its sum: the gradient of a
-    state is e @ items / s - items[target], that of the items e.T @ (states / s) less the states at their targets.
+    Gradients are made chunk by chunk on the way forward: with p the softmax of a chunk's logits, that of its states is
+    p @ items less the targets' items, that of the items p.T @ states less the states at their targets. p is rounded to
+    `dtype`; what is taken off is not.
     """
 
     @staticmethod
     def forward(context: Any, states: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         states_gradient, items_gradient = torch.empty_like(states), torch.zeros_like(items)
         fewer, fewer_items = states.to(dtype), items.to(dtype)
-        wanted = items[targets]
-        total = -(states * wanted).sum()
-        rows = min(len(states), max(LEAST_ROWS, CHUNK_BYTES[items.device.type] // (len(items) * dtype.itemsize)))
-        logits, pull = fewer.new_empty(rows, len(items)), torch.empty_like(fewer_items)  # memory that is used again
+        rows = chunk(len(states), len(items) * dtype.itemsize, items.device.type)
+        logits, shares = (fewer.new_empty(rows, len(items)) for _ in range(2))  # memory that is used again
+        pull, total = torch.empty_like(fewer_items), states.new_zeros(())
         for start in range(0, len(states), rows):
-            part = slice(start, start + rows)
-            weights = torch.mm(fewer[part], fewer_items.T, out=logits[: len(states) - start])
-            greatest = weights.amax(1, keepdim=True)
-            weights.sub_(greatest).exp_()
-            sums = weights.sum(1, keepdim=True, dtype=states.dtype)
-            total += (sums.log() + greatest).sum()
-            states_gradient[part] = (weights @ fewer_items).to(states.dtype).div_(sums)
-            items_gradient += torch.mm(weights.T, (states[part] / sums).to(dtype), out=pull)
-        context.save_for_backward(states_gradient.sub_(wanted), items_gradient.index_add_(0, targets, states, alpha=-1))
+            part, left = slice(start, start + rows), len(states) - start
+            torch.mm(fewer[part], fewer_items.T, out=logits[:left])
+            chances = torch.softmax(logits[:left], 1, out=shares[:left])
+            total -= chances.gather(1, targets[part, None]).to(states.dtype).clamp_(min=SMALLEST).log_().sum()
+            states_gradient[part] = chances @ fewer_items
+            items_gradient += torch.mm(chances.T, fewer[part], out=pull)
+        states_gradient -= items[targets]
+        context.save_for_backward(states_gradient, items_gradient.index_add_(0, targets, states, alpha=-1))
         return total
 
     @staticmethod
     def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
         states_gradient, items_gradient = context.saved_tensors
         return states_gradient * scale, items_gradient * scale, None, None
+
+
+def chunk(count: int, row_bytes: int, device: str) -> int:
+    """Positions at a time: as many as fit CHUNK_BYTES, evenly, so that no small rest costs as much as a whole chunk."""
+    most = max(LEAST_ROWS, CHUNK_BYTES[device] // row_bytes)
+    return math.ceil(count / max(1, math.ceil(count / most)))
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:

@@ -154,6 +154,8 @@ def test_the_stage_trains_what_the_configuration_names(tmp_path: Path) -> None:
         assert (found.model.items.text is not None) == bool(settings.get("text"))
         hashes.add(found.model_hash)
     assert len(hashes) == 4 and {place.name for place in (tmp_path / "models").iterdir()} == {"sasrec", "gru4rec"}
+    checkpoint.drop_others(made)
+    assert [place.name for place in (tmp_path / "models").iterdir()] == ["gru4rec"]
 
 
 def test_another_text_trains_another_network_when_it_is_due(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ there is always a whole one. Training is training/sasrec_trainer.py.
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def load(place: Path) -> Checkpoint:
     model = build(len(vocabulary), Sasrec(**description["network"]), None if text is None else text[1:])
     model.load_state_dict(weights)
     return Checkpoint(model.eval(), vocabulary, description["model_hash"], description["facts"])
+
+
+def drop_others(config: Config) -> None:
+    """Remove what networks left that the configuration does not name: no later night would train them anew."""
+    place = folder(config)
+    for other in NETWORKS.keys() - {place.name}:
+        shutil.rmtree(place.parent / other, ignore_errors=True)
 
 
 def describe(place: Path) -> dict | None:

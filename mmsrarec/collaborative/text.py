@@ -73,7 +73,9 @@ def latent(texts: list[str], width: int) -> np.ndarray:
 def _tf_idf(texts: list[str]) -> sparse.csr_array:
     """Rows of length 1 over the terms that at least two texts have; logarithms of counts."""
     terms: dict[str, int] = {}
-    columns, counts, starts = [], [], [0]
+    columns: list[int] = []
+    counts: list[int] = []
+    starts = [0]
     for text in texts:
         found = Counter(_terms(text))
         columns += [terms.setdefault(term, len(terms)) for term in found]

@@ -11,7 +11,7 @@ import torch
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from mmsrarec.collaborative import index, sasrec
+from mmsrarec.collaborative import checkpoint, index, sasrec
 from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError
 from mmsrarec.preparation.build_cf import build_cf
@@ -66,7 +66,7 @@ def lake(tmp_path: Path) -> Config:
             tables.replace(config.lake.root, name, tables.from_rows(name, rows_of(name)))
     torch.manual_seed(0)
     network = sasrec.SasRec(3, config.sasrec)
-    sasrec.save(sasrec.folder(config), network, pa.array(["a", "b", "c"]), Sasrec(dim=32, max_length=8), {})
+    checkpoint.save(checkpoint.folder(config), network, pa.array(["a", "b", "c"]), Sasrec(dim=32, max_length=8), {})
     index.index_cf(config, "before")
     (tmp_path / "lake" / "staging").mkdir()
     (tmp_path / "lake" / "staging" / "asked").write_text(GONE)

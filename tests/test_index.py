@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mmsrarec.collaborative import embed, index, sasrec
+from mmsrarec.collaborative import checkpoint, embed, index
 from mmsrarec.collaborative.exact import DEPTH, SAMPLE, Exact
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.collaborative.sasrec import SasRec
@@ -43,8 +43,8 @@ def histories() -> list[dict]:
 
 def save_model(folder: object, seed: int = 0) -> str:
     torch.manual_seed(seed)
-    place = sasrec.folder(config(folder))
-    return sasrec.save(place, SasRec(3, SETTINGS), pa.array(["a", "b", "c"]), SETTINGS, {"made_from": "test"})
+    place = checkpoint.folder(config(folder))
+    return checkpoint.save(place, SasRec(3, SETTINGS), pa.array(["a", "b", "c"]), SETTINGS, {"made_from": "test"})
 
 
 def contents(opened: UserIndex) -> set[tuple[str, str]]:
@@ -146,7 +146,7 @@ def test_stage_indexes_training_users_at_their_latest_positions(
     model_hash = save_model(tmp_path)
     tables.replace(settings.lake.root, "histories", tables.from_rows("histories", histories()))
     index.index_cf(settings, "one")
-    model = sasrec.load(sasrec.folder(settings)).model
+    model = checkpoint.load(checkpoint.folder(settings)).model
     before = embed.encode(pa.array([["a", "b"]]), pa.array(["a", "b", "c"]))
     with UserIndex(settings) as opened:
         opened.require(model_hash)

@@ -1,4 +1,4 @@
-"""Histories as sequences of item codes, and the SASRec state of each.
+"""Histories as sequences of item codes, and the state of each.
 
 Everything about who may see what stands here: `training_part` takes the held-out item out of a validation or test
 user's history, `before_last` splits a history into what came before and what came next. Reads the table `histories`,
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mmsrarec.collaborative.sasrec import PADDING, SasRec
+from mmsrarec.collaborative.network import PADDING, Network
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
@@ -90,8 +90,8 @@ def pad(sequences: Sequences, rows: np.ndarray, max_length: int) -> tuple[torch.
     return torch.from_numpy(padded), torch.from_numpy(lengths)
 
 
-def states(model: SasRec, sequences: Sequences, rows: np.ndarray | None = None) -> np.ndarray:
-    """SASRec states [rows, dim] after the last item, float32; zeros for an empty sequence."""
+def states(model: Network, sequences: Sequences, rows: np.ndarray | None = None) -> np.ndarray:
+    """States [rows, dim] after the last item, float32; zeros for an empty sequence."""
     rows = np.arange(len(sequences)) if rows is None else rows
     dim, device = model.items.embedding_dim, model.items.weight.device
     result = np.zeros((len(rows), dim), np.float32)

@@ -23,7 +23,7 @@ from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mmsrarec import log
-from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative import checkpoint, embed
 from mmsrarec.collaborative.exact import DEPTH, Exact
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, UserError, explains, shortened
@@ -62,18 +62,18 @@ def index_cf(config: Config, run_id: str) -> None:
     with runs.stage(config, "index_cf", run_id, ("histories", "sasrec")) as stage:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
-        checkpoint = sasrec.load(sasrec.folder(config))
+        trained = checkpoint.load(checkpoint.folder(config))
         rows = indexed_rows(histories, config.index.positions)
-        version = version_of(config.index.collection, checkpoint.model_hash, rows)
+        version = version_of(config.index.collection, trained.model_hash, rows)
         with UserIndex(config) as index:
             if index.version == version:
                 log.say("index_cf: nothing has changed, the index stays", "unchanged")
                 stage.notes["skipped"] = "unchanged inputs"
             else:
                 with Progress("index_cf", total=rows.num_rows, unit="positions") as progress:
-                    index.build(version, checkpoint.model.items.embedding_dim, _vectors(checkpoint, rows, progress))
+                    index.build(version, trained.model.items.embedding_dim, _vectors(trained, rows, progress))
         stage.rows_out = rows.num_rows
-        stage.versions |= {"sasrec": checkpoint.model_hash, "index_version": version}
+        stage.versions |= {"sasrec": trained.model_hash, "index_version": version}
 
 
 def indexed_rows(histories: pa.Table, positions: int) -> pa.Table:
@@ -271,12 +271,12 @@ def _neighbor(hit: dict) -> Neighbor:
 
 
 def _vectors(
-    checkpoint: sasrec.Checkpoint, rows: pa.Table, progress: Progress
+    trained: checkpoint.Checkpoint, rows: pa.Table, progress: Progress
 ) -> Iterator[tuple[list[str], list[str], np.ndarray]]:
     for start in range(0, rows.num_rows, INSERT_ROWS):
         part = rows.slice(start, INSERT_ROWS)
-        sequences = embed.encode(part["item_ids"], checkpoint.vocabulary)
-        vectors = embed.unit(embed.states(checkpoint.model, sequences))
+        sequences = embed.encode(part["item_ids"], trained.vocabulary)
+        vectors = embed.unit(embed.states(trained.model, sequences))
         yield part["user_id"].to_pylist(), part["next_item_id"].to_pylist(), vectors
         progress.advance(part.num_rows)
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from mmsrarec.collaborative import candidates as merging
-from mmsrarec.collaborative import embed, matrices, sasrec
+from mmsrarec.collaborative import checkpoint, embed, matrices
 from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
@@ -85,13 +85,13 @@ class Retriever:
         catalog = tables.read(root, "catalog", [*rules.COLUMNS, "interactions"]).sort_by("item_id")
         if catalog.num_rows == 0:
             raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
-        checkpoint = sasrec.load(sasrec.folder(config))
+        trained = checkpoint.load(checkpoint.folder(config))
         self._config, self._settings = config, config.retrieve
-        self._model, self._vocabulary = checkpoint.model, checkpoint.vocabulary
-        self.model_hash = checkpoint.model_hash
+        self._model, self._vocabulary = trained.model, trained.vocabulary
+        self.model_hash = trained.model_hash
         self.index_version: str | None = None
-        self.vocabulary: list[str] = checkpoint.vocabulary.to_pylist()
-        self._item_vectors = checkpoint.model.item_vectors.detach().numpy()
+        self.vocabulary: list[str] = trained.vocabulary.to_pylist()
+        self._item_vectors = trained.model.item_vectors.detach().numpy()
         self._items = catalog["item_id"].combine_chunks()
         self.rules = rules.load(config)
         self.unmatched_categories = self.rules.unmatched(catalog)
@@ -104,8 +104,8 @@ class Retriever:
         self._popularity = pc.fill_null(catalog["interactions"], 0).to_numpy()
         self._percentile = np.searchsorted(np.sort(self._popularity), self._popularity) / len(self._popularity)
         self._popular = merging.top(np.arange(len(self._items)), self._popularity, len(self._items))
-        self._catalog_of_code = matrices.codes(checkpoint.vocabulary, self._items)
-        self._code_of_catalog = matrices.codes(self._items, checkpoint.vocabulary)
+        self._catalog_of_code = matrices.codes(trained.vocabulary, self._items)
+        self._code_of_catalog = matrices.codes(self._items, trained.vocabulary)
         self._together = self._pairs(root, "item_cooccurrence", "neighbor_id")
         self._follows = self._pairs(root, "item_transitions", "next_item_id")
         keywords = tables.read(root, "item_keywords", ["item_id", "keywords"])

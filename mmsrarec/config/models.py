@@ -8,19 +8,35 @@ from mmsrarec.config.section import Count, Fraction, Positive, Section
 
 
 class Sasrec(Section):
-    """SASRec (Kang and McAuley 2018) with full-catalog cross-entropy."""
+    """The sequence model, SASRec (Kang and McAuley 2018) or GRU4Rec (Hidasi et al. 2016), with full-catalog
+    cross-entropy."""
 
+    network: Literal["sasrec", "gru4rec"] = Field("sasrec", description="a transformer, or a recurrent network")
     dim: Positive = Field(64, description="width of the embeddings")
-    layers: Positive = Field(2, description="transformer layers")
-    heads: Positive = Field(2, description="attention heads per layer; they divide dim")
+    layers: Positive = Field(2, description="layers of the network")
+    heads: Positive = Field(2, description="attention heads per layer; they divide dim (sasrec only)")
+    hidden: Positive = Field(128, description="width of the recurrent state (gru4rec only)")
     max_length: Positive = Field(50, description="latest items of a history that it reads")
     dropout: Fraction = Field(0.2, description="share of activations dropped in training")
+    text: bool = Field(False, description="add to each item's vector a learned projection of its text's fixed vector")
+    text_dim: Positive = Field(128, description="width of the TF-IDF vectors of the texts, reduced")
+    text_vectors: str | None = Field(
+        None, description="Delta table or Parquet with item_id and vector, of a sentence encoder; default TF-IDF"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="step size of Adam")
-    batch_size: Positive = Field(128, description="users per training step")
+    weight_decay: float = Field(0.0, ge=0, description="decay of the layers' matrices per step, times the step size")
+    warmup: Fraction = Field(0.0, description="share of the epochs in which the step size rises from zero")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="the step size after that; cosine: it falls to zero at the last of the epochs"
+    )
+    batch_size: Positive = Field(128, description="users of average length per training step")
     epochs: Positive = Field(40, description="passes over the training users at most")
     patience: Positive = Field(8, description="epochs without a better validation NDCG@10 before training stops")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where it trains; auto: on a GPU if there is one"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the loss's matrix products; auto: bfloat16 where the hardware multiplies it natively"
     )
     refresh_days: Count = Field(
         7, description="days a checkpoint serves before new interactions train another; 0: every run with new ones"

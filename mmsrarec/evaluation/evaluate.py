@@ -12,7 +12,7 @@ import json
 from functools import partial
 
 from mmsrarec import log
-from mmsrarec.collaborative import sasrec
+from mmsrarec.collaborative import checkpoint
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
@@ -67,7 +67,7 @@ def _figures(config: Config, stage: runs.Stage, test: TestSet) -> list[dict]:
 def made_from(config: Config) -> str:
     """Hash of the models and settings that the figures are about."""
     names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluate"
-    model = sasrec.describe(sasrec.folder(config)) or {}
+    model = checkpoint.describe(checkpoint.folder(config)) or {}
     versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
     others = config.dataset, config.run.seed, config.index.positions, model.get("model_hash"), rules

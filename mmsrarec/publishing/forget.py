@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec import log, noise
-from mmsrarec.collaborative import sasrec
+from mmsrarec.collaborative import checkpoint
 from mmsrarec.collaborative.index import index_cf
 from mmsrarec.config import Config
 from mmsrarec.engines import delivery
@@ -63,7 +63,8 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         noise.delete_old(config, retention_hours)  # libraries may have printed anything
         for name in naming:
             upkeep.purge(root, name, retention_hours)
-        if sasrec.describe(sasrec.folder(config)) and tables.count(root, "histories"):
+        checkpoint.drop_others(config)
+        if checkpoint.describe(checkpoint.folder(config)) and tables.count(root, "histories"):
             index_cf(config, run_id)  # a new collection without the users, if they were in it; the old one is dropped
     counts = ", ".join(f"{name} {rows:,}" for name, rows in removed.items() if rows) or "no table named them"
     log.say(f"forget: {len(users):,} user(s); rows removed: {counts}", "forgotten")

@@ -1,1 +1,1 @@
-"""Training of the networks: sasrec_trainer.py fits SASRec on the training split."""
+"""Training: batches.py and loss.py -> sasrec_trainer.py fits SASRec or GRU4Rec on the training split."""

@@ -1,66 +1,76 @@
-"""Stage train_sasrec: SASRec with cross-entropy over the full catalog, early stopping on validation NDCG.
+"""Stage train_sasrec: SASRec or GRU4Rec with cross-entropy over the full catalog, early stopping on validation NDCG.
 
 Trains on whole histories of train users and histories without the last item of validation and test users: a held-out
 item is never an input or a target. Validation users' last items only decide when to stop; test users' are not looked
 at. The same histories, settings and seed give the same weights (on a CPU with the same number of threads), so a second
-run with unchanged inputs keeps the checkpoint. With new interactions it is kept, too, for sasrec.refresh_days: SASRec
-reads any history, and what is made from it for a user (candidates, evidence, the figures of the evaluation) is only
-made anew for everybody where it is a new one.
+run with unchanged inputs keeps the checkpoint. With new interactions it is kept, too, for sasrec.refresh_days: the
+network reads any history, and what is made from it for a user (candidates, evidence, the figures of the evaluation) is
+only made anew for everybody where it is a new one.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor
 
 from mmsrarec import log
-from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative import checkpoint, embed, text
 from mmsrarec.collaborative.embed import Sequences
-from mmsrarec.collaborative.sasrec import SasRec
+from mmsrarec.collaborative.network import PADDING, Network
+from mmsrarec.collaborative.text import ItemText
 from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
-from mmsrarec.training import curve
+from mmsrarec.training import batches, curve, loss
 from mmsrarec.training.bookmark import Bookmark
 
-STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATCH, so that it sees enough steps
-SMALLEST_BATCH = 16
-LOSS_CHUNK = 256  # positions whose logits over the catalog are in memory at a time
 VALIDATION_USERS = 10_000
+VALIDATION_ROWS = 256  # of them at a time
 CURVES = ("ndcg_at_10", "hit_rate_at_10")  # of the validation, beside the loss
 MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
-TRAINER_VERSION = 1  # of everything that decides the weights besides data, settings and seed
+TRAINER_VERSION = 2  # of everything that decides the weights besides data, settings and seed
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training sequences; per validation user the rest of its history and the code of its last item, -1 if unknown."""
+    """Training sequences; per validation user the rest of its history and the code of its last item, -1 if unknown; and
+    the items' text, where the network is to read it."""
 
     vocabulary: pa.Array
     training: Sequences
     validation: Sequences
     targets: np.ndarray
+    text: ItemText | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass: its number from 1, and the chance that orders it."""
+
+    settings: Sasrec
+    number: int
+    rng: np.random.Generator
 
 
 def train_sasrec(config: Config, run_id: str) -> None:
     """Train and save the checkpoint, or keep the one that the same inputs have made."""
-    with runs.stage(config, "train_sasrec", run_id, ("histories",)) as stage:
+    reads = ("histories", "catalog") if config.sasrec.text else ("histories",)
+    with runs.stage(config, "train_sasrec", run_id, reads) as stage:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
-        data = training_data(histories)
-        place = sasrec.folder(config)
-        present = sasrec.describe(place)
+        data = _with_text(config, training_data(histories))
+        place = checkpoint.folder(config)
+        present = checkpoint.describe(place)
         if present and (kept := _kept(config, place, present, data)):
             log.say(f"train_sasrec: {kept}, the checkpoint stays", "unchanged")
             stage.notes["skipped"] = kept
@@ -74,7 +84,7 @@ def train_sasrec(config: Config, run_id: str) -> None:
             facts["trained_on"] = config.run.run_date
             guard.check(config.lake.root)
             curve.write(config, run_id, stage.name, course)
-            model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
+            model_hash = checkpoint.save(place, model, data.vocabulary, config.sasrec, facts)
         stage.rows_out = len(data.vocabulary)
         stage.versions["sasrec"] = model_hash
         stage.notes |= {"vocabulary": len(data.vocabulary), **facts}
@@ -93,26 +103,33 @@ def training_data(histories: pa.Table) -> TrainingData:
     return TrainingData(vocabulary, training, embed.encode(rest, vocabulary), targets)
 
 
+def _with_text(config: Config, data: TrainingData) -> TrainingData:
+    return replace(data, text=text.read(config, data.vocabulary))
+
+
 def fingerprint(data: TrainingData, config: Config) -> str:
     """Hash of everything that decides the weights."""
     digest = hashlib.sha256(json.dumps([_settings(config), data.vocabulary.to_pylist()]).encode())
     for sequences in (data.training, data.validation):
         digest.update(sequences.codes.tobytes() + sequences.offsets.tobytes())
-    digest.update(data.targets.tobytes())
+    digest.update(data.targets.tobytes() + (data.text.digest.encode() if data.text else b""))
     return digest.hexdigest()[:16]
 
 
 def _settings(config: Config) -> str:
     """Hash of what decides the weights beside the data."""
-    settings = [TRAINER_VERSION, sasrec.network(config.sasrec), config.run.seed]
+    settings = [TRAINER_VERSION, checkpoint.network(config.sasrec), config.run.seed]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
 def due(config: Config) -> bool:
     """Whether train_sasrec would train on the histories that there are now."""
-    place = sasrec.folder(config)
-    present = sasrec.describe(place)
-    return not present or not _kept(config, place, present, training_data(embed.read_histories(config)))
+    place = checkpoint.folder(config)
+    present = checkpoint.describe(place)
+    if not present:
+        return True
+    data = _with_text(config, training_data(embed.read_histories(config)))
+    return not _kept(config, place, present, data)
 
 
 def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str | None:
@@ -123,7 +140,7 @@ def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str
     if facts.get("settings") != _settings(config):
         return None
     age = abs((date.fromisoformat(config.run.run_date) - date.fromisoformat(facts["trained_on"])).days)
-    known = pc.index_in(data.vocabulary, value_set=sasrec.load(place).vocabulary).is_valid().to_numpy(False)
+    known = pc.index_in(data.vocabulary, value_set=checkpoint.load(place).vocabulary).is_valid().to_numpy(False)
     unknown = 1 - known[data.training.codes].mean()
     if age >= config.sasrec.refresh_days or unknown > MOST_UNKNOWN:
         return None
@@ -136,7 +153,7 @@ def fit(
     seed: int,
     bookmark: Bookmark | None = None,
     course: list[curve.Point] | None = None,
-) -> tuple[SasRec, dict]:
+) -> tuple[Network, dict]:
     """The weights of the best epoch, and the facts for the ledger: epochs, loss, what `validate` says, device.
 
     `course` gets loss, ndcg_at_10 and hit_rate_at_10 of every epoch, of those before a bookmark, too.
@@ -147,10 +164,10 @@ def fit(
     validation = _drawn(data, rng)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = SasRec(len(data.vocabulary), settings).to(device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
+        model = _untrained(data, settings).to(device)
+        optimizer = _optimizer(model, settings)
         best, facts, epoch = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}, 0
-        windows = windowed(data.training, settings.max_length)
+        windows = batches.windowed(data.training, settings.max_length)
         if bookmark and (before := bookmark.load(rng)):
             best, facts, epoch = before["best"], before["facts"], before["epoch"]
             course += before.get("course", [])
@@ -158,14 +175,14 @@ def fit(
             optimizer.load_state_dict(before["optimizer"])
         with Progress("train_sasrec", total=(settings.epochs - epoch) * len(windows), unit="sequences") as progress:
             for epoch in range(epoch + 1, settings.epochs + 1):  # noqa: B020
-                batches = _batches(windows.lengths, settings.batch_size, rng)
                 note = f"epoch {epoch}, best NDCG@10 {facts['ndcg_at_10']:.4f}"
-                loss = _epoch(model, optimizer, windows, batches, partial(progress.advance, note=note))
+                advance = partial(progress.advance, note=note)
+                mean = _epoch(model, optimizer, windows, Epoch(settings, epoch, rng), advance)
                 figures = validate(model, data, validation)
-                course += curve.points(epoch, loss=loss, **{name: figures[name] for name in CURVES if len(validation)})
+                course += curve.points(epoch, loss=mean, **{name: figures[name] for name in CURVES if len(validation)})
                 if figures["ndcg"] > facts["ndcg"] or not len(validation):
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-                    facts = {"best_epoch": epoch, "loss": loss, **figures}
+                    facts = {"best_epoch": epoch, "loss": mean, **figures}
                 elif epoch - facts["best_epoch"] >= settings.patience:
                     break
                 if bookmark:
@@ -175,60 +192,15 @@ def fit(
     return model.cpu().eval(), facts | {"epochs": epoch, "device": device.type}
 
 
-def windowed(sequences: Sequences, max_length: int) -> Sequences:
-    """Sequences cut from the end into windows of at most max_length + 1 items, so each but the first item is a target
-    exactly once: neighboring windows share one item. Rows of one item go."""
-    starts, ends = [], []
-    for row in np.flatnonzero(sequences.lengths >= 2):
-        first, end = sequences.offsets[row], sequences.offsets[row + 1]
-        while end - first >= 2:
-            start = max(first, end - max_length - 1)
-            starts.append(start)
-            ends.append(end)
-            end = start + 1
-    lengths = np.array(ends) - np.array(starts)
-    codes = np.concatenate([sequences.codes[start:end] for start, end in zip(starts, ends, strict=True)])
-    return Sequences(codes, np.concatenate([[0], np.cumsum(lengths)]))
-
-
-class FullCatalogLoss(torch.autograd.Function):
-    """Sum of cross-entropy of states [n, dim] @ items [vocabulary, dim].T against targets [n].
-
-    Gradients are made chunk by chunk on the way forward, so no n x vocabulary matrix is ever whole in memory.
-    """
-
-    @staticmethod
-    def forward(context: Any, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-        states_gradient, items_gradient = torch.empty_like(states), torch.zeros_like(items)
-        total = states.new_zeros(())
-        for start in range(0, len(states), LOSS_CHUNK):
-            part = slice(start, start + LOSS_CHUNK)
-            logits = states[part] @ items.T
-            norms = logits.logsumexp(1, keepdim=True)
-            picked = targets[part, None]
-            total += (norms - logits.gather(1, picked)).sum()
-            gradient = logits.sub_(norms).exp_()
-            gradient.scatter_add_(1, picked, gradient.new_full(picked.shape, -1.0))
-            states_gradient[part] = gradient @ items
-            items_gradient.addmm_(gradient.T, states[part])
-        context.save_for_backward(states_gradient, items_gradient)
-        return total
-
-    @staticmethod
-    def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
-        states_gradient, items_gradient = context.saved_tensors
-        return states_gradient * scale, items_gradient * scale, None
-
-
-def validate(model: SasRec, data: TrainingData, rows: np.ndarray) -> dict[str, float]:
+def validate(model: Network, data: TrainingData, rows: np.ndarray) -> dict[str, float]:
     """ndcg, ndcg_at_10 and hit_rate_at_10 of the validation users' last items over the full catalog, seen items out.
 
     A target outside the vocabulary counts as a miss.
     """
     gains, near = [], []
     items = model.item_vectors.detach().cpu().numpy()
-    for start in range(0, len(rows), LOSS_CHUNK):
-        part = rows[start : start + LOSS_CHUNK]
+    for start in range(0, len(rows), VALIDATION_ROWS):
+        part = rows[start : start + VALIDATION_ROWS]
         logits = embed.states(model, data.validation, part) @ items.T
         targets, each = data.targets[part], np.arange(len(part))
         found = logits[each, targets]
@@ -246,37 +218,54 @@ def validate(model: SasRec, data: TrainingData, rows: np.ndarray) -> dict[str, f
     }
 
 
+def _untrained(data: TrainingData, settings: Sasrec) -> Network:
+    vectors = torch.from_numpy(data.text.vectors(settings.text_dim)) if data.text else None
+    return checkpoint.build(len(data.vocabulary), settings, vectors)
+
+
+def _optimizer(model: Network, settings: Sasrec) -> torch.optim.Optimizer:
+    """Adam; weight decay, apart from the gradient, on the matrices of the layers alone."""
+    tables = {id(parameter) for module in model.modules() if isinstance(module, torch.nn.Embedding)
+              for parameter in module.parameters(recurse=False)}  # fmt: skip
+    decayed = [one for one in model.parameters() if one.dim() > 1 and id(one) not in tables]
+    others = [one for one in model.parameters() if one.dim() <= 1 or id(one) in tables]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
 def _epoch(
-    model: SasRec,
+    model: Network,
     optimizer: torch.optim.Optimizer,
     windows: Sequences,
-    batches: Iterator[np.ndarray],
+    epoch: Epoch,
     advance: Callable[[int], None],
 ) -> float:
     """Mean loss per position over one pass."""
     model.train()
-    device = model.items.weight.device
-    total = 0.0
-    for rows in batches:
+    device, settings = model.items.weight.device, epoch.settings
+    dtype = loss.precision(settings.precision, device)
+    total = torch.zeros((), device=device)
+    parts = list(batches.batches(windows.lengths, settings.batch_size, epoch.rng))
+    for number, rows in enumerate(parts):
         codes, lengths = (tensor.to(device) for tensor in embed.pad(windows, rows, model.max_length + 1))
         hidden, targets = model(codes[:, :-1], lengths - 1), codes[:, 1:]
-        real = targets != sasrec.PADDING
-        loss = FullCatalogLoss.apply(hidden[real], model.item_vectors, targets[real] - 1)
+        real = targets != PADDING
+        summed = loss.FullCatalogLoss.apply(hidden[real], model.item_vectors, targets[real] - 1, dtype)
         optimizer.zero_grad(set_to_none=True)
-        (loss / real.sum()).backward()
+        (summed / real.sum()).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = step_size(settings, (epoch.number - 1 + number / len(parts)) / settings.epochs)
         optimizer.step()
-        total += loss.item()
+        total += summed.detach()
         advance(len(rows))
-    return total / int((windows.lengths - 1).sum())
+    return total.item() / int((windows.lengths - 1).sum())
 
 
-def _batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """All rows once, in batches of like length in random order."""
-    size = min(batch_size, max(SMALLEST_BATCH, len(lengths) // STEPS_PER_EPOCH))
-    order = rng.permutation(len(lengths))
-    order = order[np.argsort(lengths[order], kind="stable")]
-    for batch in rng.permutation(-(-len(order) // size)):
-        yield order[batch * size : (batch + 1) * size]
+def step_size(settings: Sasrec, done: float) -> float:
+    """The optimizer's step size after a share of all epochs."""
+    rise = min(1.0, done / settings.warmup + 1e-3) if settings.warmup else 1.0
+    fall = (1 + math.cos(math.pi * done)) / 2 if settings.schedule == "cosine" else 1.0
+    return settings.learning_rate * rise * fall
 
 
 def _drawn(data: TrainingData, rng: np.random.Generator) -> np.ndarray:

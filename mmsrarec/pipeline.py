@@ -46,6 +46,9 @@ STAGES: dict[str, StageEntry] = {
     "summarize_items": StageEntry(
         "mmsrarec.keywords.summarize", "Ray + vLLM: keywords of every item's picture and text."
     ),
+    "train_fusion": StageEntry(
+        "mmsrarec.training.fusion_stage", "Learn the pre-ranker from what validation users took (retrieve.fusion)."
+    ),
     "retrieve": StageEntry("mmsrarec.collaborative.retrieve", "Similar users, candidates and evidence for every user."),
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),

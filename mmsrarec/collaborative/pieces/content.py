@@ -4,6 +4,7 @@
 """
 
 import re
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -17,7 +18,7 @@ from mmsrarec.collaborative.pieces.context import Context
 
 DIMENSIONS = 64
 WORD = re.compile(r"\w+")
-Rows = sparse.csr_array | np.ndarray
+Rows: TypeAlias = "sparse.csr_array | np.ndarray"
 
 
 def text_rows(texts: list[str | None]) -> sparse.csr_array:

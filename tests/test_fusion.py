@@ -88,9 +88,11 @@ def test_saved_and_loaded_it_says_the_same(learned: fusion.Fusion, tmp_path: Pat
 def test_fixed_weights_follow_the_ranks() -> None:
     values = np.zeros((1, 3, len(PIECES)), np.float32)
     values[0, :, PIECES.index("sasrec")] = [0.1, 0.9, 0.5]
-    values[0, :, PIECES.index("follows")] = [0.1, 0.9, np.nan]
-    assert fusion.fixed().score(values).argsort(axis=1)[0].tolist() == [2, 0, 1] or np.isnan(values).any()
-    assert fusion.fixed().score(values)[0].argmax() == 1
+    values[0, :, PIECES.index("follows")] = [0.5, 0.9, np.nan]
+    weight = fusion.FIXED
+    expected = [-weight["sasrec"] * np.log(3) - weight["follows"] * np.log(2), 0, -weight["sasrec"] * np.log(2)]
+    expected[2] -= weight["follows"] * np.log(3)  # what is unknown stands last
+    np.testing.assert_allclose(fusion.fixed().score(values)[0], expected, atol=1e-5)
 
 
 def test_boosting_orders_the_best_of_the_fusion_and_leaves_the_rest(

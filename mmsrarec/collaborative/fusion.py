@@ -51,17 +51,19 @@ class Fusion:
     def features(self, values: np.ndarray) -> np.ndarray:
         """float32 [users, width, pieces * (3 + knots)]: value, hinges, log rank and mark of the first piece, and so on;
         a row without an item is zero."""
-        parts = []
+        each = 3 + len(QUANTILES)
+        found = np.empty((*values.shape[:2], each * len(self.pieces)), np.float32)
         for number in range(len(self.pieces)):
-            piece = values[:, :, number]
+            piece, columns = values[:, :, number], found[:, :, number * each : (number + 1) * each]
             unknown = np.isnan(piece)
             standard = np.clip((piece - self.means[number]) / self.scales[number], -REACH, REACH)
-            standard = np.where(unknown, 0, standard)
-            hinges = [np.maximum(standard - knot, 0) * ~unknown for knot in self.knots[number]]
-            parts += [standard, *hinges, -np.log(ranks(piece)), unknown]
-        stacked = np.stack(parts, axis=-1).astype(np.float32)
-        stacked[nobody(values)] = 0
-        return stacked
+            columns[..., 0] = np.where(unknown, 0, standard)
+            for place, knot in enumerate(self.knots[number], 1):
+                columns[..., place] = np.maximum(columns[..., 0] - knot, 0) * ~unknown
+            columns[..., -2] = -np.log(ranks(piece))
+            columns[..., -1] = unknown
+        found[nobody(values)] = 0
+        return found
 
     def levels(self, values: np.ndarray) -> np.ndarray:
         """int8 like values: from 0 to 7 by the edges, -1 where nothing is known."""

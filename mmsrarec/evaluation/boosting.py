@@ -34,7 +34,7 @@ class Boosting:
 
     def score(self, values: np.ndarray) -> np.ndarray:
         """[users, width] of values [users, width, pieces]: the trees order the fusion's best, the fusion the rest."""
-        prior = self._fusion.score(values)
+        prior = self._fusion.score(values).astype(float)
         chosen = _best(prior)
         rows = np.broadcast_to(np.arange(len(chosen))[:, None], chosen.shape)
         # What is chosen without an item stays at -inf; every other chosen one comes before what is not.

@@ -243,11 +243,9 @@ def from_rows(name: str, rows: list[dict]) -> pa.Table:
 
 def _columns(files: Dataset, schema: pa.Schema, rows: Any) -> pa.Table:
     """Some columns; one that came into the schema after the table was written is null."""
-    there = [column for column in schema.names if column in files.schema.names]
-    found = files.to_table(columns=there, filter=rows)
-    for field in schema:
-        if field.name not in there:
-            found = found.append_column(field, pa.nulls(found.num_rows, field.type))
+    found = files.to_table(columns=[name for name in schema.names if name in files.schema.names], filter=rows)
+    for name in (name for name in schema.names if name not in found.column_names):
+        found = found.append_column(name, pa.nulls(found.num_rows, schema.field(name).type))
     return found.select(schema.names).cast(schema)
 
 
@@ -277,9 +275,8 @@ def _write(
         data = data.select(schema.names).cast(schema)
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
-    how: dict[str, Any] = {"mode": mode, "predicate": predicate}
-    if mode == "overwrite" and predicate is None:
-        how["schema_mode"] = "overwrite"
+    whole = mode == "overwrite" and predicate is None
+    how: dict[str, Any] = {"mode": mode, "predicate": predicate, "schema_mode": "overwrite" if whole else None}
     with _named(root, name):
         write_deltalake(
             address(root, name),

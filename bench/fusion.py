@@ -233,9 +233,8 @@ def report(ranks: dict[str, metrics.Ranks], arguments: argparse.Namespace, recal
         hr, ndcg = metrics.hit_rate(each, K), metrics.ndcg(each, K)
         ratio = metrics.estimate(lambda chosen, ndcg=ndcg: (chosen @ ndcg) / (chosen @ base), weights)
         rows.append({"ranker": name, "hr": hr.mean(), "ndcg": ndcg.mean(), "ratio": ratio})
-        print(
-            f"{name:22} HR@10 {100 * hr.mean():6.2f}  NDCG@10 {100 * ndcg.mean():6.2f}  ratio {ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}]"
-        )
+        figures = f"HR@10 {100 * hr.mean():6.2f}  NDCG@10 {100 * ndcg.mean():6.2f}"
+        print(f"{name:22} {figures}  ratio {ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}]")
     say("done")
     if arguments.out:
         arguments.out.write_text(

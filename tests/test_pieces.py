@@ -170,3 +170,12 @@ def test_the_clock_follows_times_and_without_them_the_order() -> None:
     assert np.all(np.diff(by_time[:49]) > 0) and by_time[50] == 0.5
     places = np.concatenate([np.arange(len(row)) for row in lists]).astype(float)
     np.testing.assert_array_equal(counting.clock(rows, places, 50), by_order)
+
+
+def test_an_item_taken_again_counts_once_and_leaves_the_history_as_it_is() -> None:
+    rows = sequences([[2, 0, 2, 1], [1, 1]])
+    before = rows.codes.copy(), rows.offsets.copy()
+    both = counting.gram(rows, 4).toarray()
+    assert both.diagonal().tolist() == [1, 2, 1, 0] and both[2, 1] == 1
+    np.testing.assert_array_equal(rows.codes, before[0])
+    np.testing.assert_array_equal(rows.offsets, before[1])

@@ -19,8 +19,9 @@ ORDER_ONLY_SECONDS = 10_000_000  # no time beyond: the times are places in an or
 
 def taken(histories: Sequences, items: int) -> sparse.csr_array:
     """1 at [user, item] for what a user has taken."""
-    matrix = sparse.csr_array((np.ones(len(histories.codes), np.float32), histories.codes, histories.offsets))
-    matrix.resize((len(histories), items))
+    cells = np.ones(len(histories.codes), np.float32), histories.codes, histories.offsets
+    # A copy: what is summed in place must not be the histories' own arrays.
+    matrix = sparse.csr_array(cells, shape=(len(histories), items), copy=True)
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix

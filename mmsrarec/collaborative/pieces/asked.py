@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from mmsrarec.collaborative import matrices
 from mmsrarec.collaborative.embed import Sequences
 
 NOBODY = -1  # fills up a pool that is shorter than others
@@ -30,11 +29,11 @@ class Asked:
 
     def cells(self, matrix: sparse.csr_array) -> np.ndarray:
         """matrix[user, pool[user, place]] of a sparse [users, items], 0 at NOBODY."""
-        matrix = matrix.tocsr()
-        matrix.sort_indices()
-        found, valid = np.zeros(self.pool.shape, np.float32), self.valid
-        found[valid] = matrices.cells(matrix, np.nonzero(valid)[0], self.pool[valid])
-        return found
+        return np.where(self.valid, self.gathered(matrix.toarray()), 0).astype(np.float32)
+
+    def gathered(self, values: np.ndarray) -> np.ndarray:
+        """values[user, pool[user, place]] of a dense [users, items], anything at NOBODY."""
+        return np.take_along_axis(values, np.where(self.valid, self.pool, 0), axis=1)
 
     def of_item(self, values: np.ndarray) -> np.ndarray:
         """values[pool], NaN at NOBODY."""

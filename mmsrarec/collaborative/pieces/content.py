@@ -17,6 +17,7 @@ from mmsrarec.collaborative.pieces.asked import NOBODY, Asked
 from mmsrarec.collaborative.pieces.context import Context
 
 DIMENSIONS = 64
+CELLS = 8_000_000  # users x terms in memory at a time
 WORD = re.compile(r"\w+")
 Rows: TypeAlias = "sparse.csr_array | np.ndarray"
 
@@ -39,25 +40,23 @@ def meaning_vectors(rows: sparse.csr_array, seed: int) -> np.ndarray:
 def mean(rows: Rows, context: Context, asked: Asked) -> np.ndarray:
     """Cosine with the mean of the latest items, older ones counting less."""
     profile = matrices.latest(asked.histories, context.items) @ rows
-    return _near(rows, unit_vectors(profile) if isinstance(profile, np.ndarray) else unit(profile), asked)
+    return _near(rows, [unit_vectors(profile) if isinstance(profile, np.ndarray) else unit(profile)], asked)
 
 
 def last(rows: Rows, context: Context, asked: Asked) -> np.ndarray:
     """Cosine with the last item."""
-    return _near(rows, _taken(rows, asked.last()), asked)
+    return _near(rows, [_taken(rows, asked.last())], asked)
 
 
 def best(rows: Rows, context: Context, asked: Asked) -> np.ndarray:
-    """The highest cosine with one of the latest items."""
-    found = np.zeros(asked.pool.shape, np.float32)
-    for age in range(matrices.LATEST_ITEMS):
-        found = np.maximum(found, _near(rows, _taken(rows, asked.last(age)), asked))
-    return found
+    """The highest cosine with one of the latest items, at least 0."""
+    profiles = [_taken(rows, asked.last(age)) for age in range(matrices.LATEST_ITEMS)]
+    return np.maximum(_near(rows, profiles, asked), 0)
 
 
 def others(rows: sparse.csr_array, context: Context, asked: Asked) -> np.ndarray:
     """Cosine with the mean of what similar users took next."""
-    return _near(rows, unit(asked.votes @ rows), asked)
+    return _near(rows, [unit(asked.votes @ rows)], asked)
 
 
 def _taken(rows: Rows, codes: np.ndarray) -> Rows:
@@ -67,18 +66,24 @@ def _taken(rows: Rows, codes: np.ndarray) -> Rows:
     return chosen * known[:, None] if isinstance(chosen, np.ndarray) else sparse.diags_array(known).tocsr() @ chosen
 
 
-def _near(rows: Rows, profiles: Rows, asked: Asked) -> np.ndarray:
-    """Dot product of each user's profile with the rows of its pool, 0 at NOBODY."""
-    user, codes = np.nonzero(asked.valid)[0], asked.pool[asked.valid]
-    found = np.zeros(asked.pool.shape, np.float32)
+def _near(rows: Rows, profiles: list[Rows], asked: Asked) -> np.ndarray:
+    """The highest dot product of one of each user's profiles with the rows of its pool; 0 at NOBODY."""
     if isinstance(rows, np.ndarray):
-        found[asked.valid] = np.einsum("pd,pd->p", rows[codes], profiles[user])
-        return found
-    profiles.sort_indices()
-    chosen = rows[codes]
-    lengths = np.diff(chosen.indptr)
-    products = chosen.data * matrices.cells(profiles, np.repeat(user, lengths), chosen.indices)
-    found[asked.valid] = np.bincount(np.repeat(np.arange(len(codes)), lengths), products, len(codes))
+        products = np.matmul(rows[np.where(asked.valid, asked.pool, 0)], np.stack(profiles, axis=2, dtype=rows.dtype))
+        return np.where(asked.valid, products.max(axis=2), 0).astype(np.float32)
+    found = np.zeros(asked.pool.shape, np.float32)
+    step = max(1, CELLS // rows.shape[1])
+    for start in range(0, len(found), step):
+        part = slice(start, start + step)
+        user, codes = np.nonzero(asked.valid[part])[0], asked.pool[part][asked.valid[part]]
+        chosen = rows[codes]
+        lengths = np.diff(chosen.indptr)
+        pair, owner = np.repeat(np.arange(len(codes)), lengths), np.repeat(user, lengths)
+        sums = [
+            np.bincount(pair, chosen.data * profile[part].toarray()[owner, chosen.indices], len(codes))
+            for profile in profiles
+        ]
+        found[part][asked.valid[part]] = np.max(sums, axis=0)
     return found
 
 

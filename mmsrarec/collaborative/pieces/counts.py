@@ -25,7 +25,7 @@ def linear(context: Context, asked: Asked) -> np.ndarray:
     """EASE's score; above its limit, co-occurrence with the latest items."""
     scores = linear_scores(context, asked.histories)
     if isinstance(scores, np.ndarray):
-        return np.take_along_axis(scores, np.where(asked.valid, asked.pool, 0), axis=1)
+        return asked.gathered(scores)
     return asked.cells(scores)
 
 

@@ -13,18 +13,14 @@ def log_probability(context: Context, asked: Asked) -> np.ndarray:
     highest = np.max(asked.logits, axis=1, keepdims=True)
     highest = np.where(np.isfinite(highest), highest, 0)
     total = np.exp(asked.logits - highest).sum(axis=1, keepdims=True)
-    return _finite(asked, _logits(asked) - highest - np.log(np.maximum(total, 1e-30)))
+    return _finite(asked, asked.gathered(asked.logits) - highest - np.log(np.maximum(total, 1e-30)))
 
 
 def gap(context: Context, asked: Asked) -> np.ndarray:
     """The logit less that of the user's tenth best."""
     place = max(asked.logits.shape[1] - PLACE, 0)
     tenth = np.partition(asked.logits, place, axis=1)[:, place]
-    return _finite(asked, _logits(asked) - np.where(np.isfinite(tenth), tenth, 0)[:, None])
-
-
-def _logits(asked: Asked) -> np.ndarray:
-    return np.take_along_axis(asked.logits, np.where(asked.valid, asked.pool, 0), axis=1)
+    return _finite(asked, asked.gathered(asked.logits) - np.where(np.isfinite(tenth), tenth, 0)[:, None])
 
 
 def _finite(asked: Asked, values: np.ndarray) -> np.ndarray:

@@ -2,9 +2,9 @@
 
     items, interactions -> build_cf -> train_sasrec -> index_cf ---+
                                |                                   v
-                               +-> summarize_items -----------> retrieve -> recommend -> publish -+
-                                                                                                  v
-                                                                    report <- clean <- evaluate <-+
+                               +-> summarize_items -> train_fusion -> retrieve -> recommend -> publish -+
+                                                                                                        v
+                                                                          report <- clean <- evaluate <-+
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """

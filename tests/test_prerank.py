@@ -200,3 +200,25 @@ def test_a_table_from_before_a_column_came_is_read_and_replaced(tmp_path: Path) 
     assert tables.read(str(tmp_path), "candidates").equals(rows)
     tables.replace(str(tmp_path), "candidates", rows)
     assert tables.read(str(tmp_path), "candidates").equals(rows)
+
+
+def test_words_of_the_levels_follow_those_of_before(lake: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = {"fusion": lake.retrieve.fusion.model_dump() | {"words": True}}
+    config = Config(**(lake.model_dump() | {"retrieve": lake.retrieve.model_dump() | fused}))
+    users = pa.table({name: [row[name] for row in shop_histories()[:30]] for name in ("user_id", "item_ids")})
+    rng = np.random.default_rng(0)
+    names, items = rng.permutation([(user, item) for user in users["user_id"].to_pylist() for item in NAMES])[:200].T
+    pairs = pa.table({"user_id": names, "item_id": items})
+    plain, retriever = Retriever(lake), Retriever(config)
+    similar = retriever.similar_users(users)
+    before = plain.evidence(users, pairs, similar)["levels"].to_pylist()
+    monkeypatch.setattr(retriever, "batch_users", 7)
+    after = retriever.evidence(users, pairs, similar)["levels"].to_pylist()
+    learned = fusion.load(fusion.place(lake))
+    edges = learned.edges[learned.pieces.index("popularity")]
+    popularity = retriever.preranker.context.popularity
+    for old, new, item in zip(before, after, items, strict=True):
+        assert new.startswith(f"{old}, sasrec ")
+        level = sum(edge <= float(np.float32(np.log1p(popularity[NAMES.index(item)]))) for edge in edges)
+        assert new.endswith(f"popularity {level}")
+    assert any("sasrec unknown" in words for words in after)

@@ -67,7 +67,9 @@ class Fusion:
 
     def levels(self, values: np.ndarray) -> np.ndarray:
         """int8 like values: from 0 to 7 by the edges, -1 where nothing is known."""
-        found = [np.searchsorted(self.edges[i], values[..., i], side="right") for i in range(len(self.pieces))]
+        found = [
+            np.searchsorted(self.edges[i], values[..., i].astype(float), side="right") for i in range(len(self.pieces))
+        ]
         return np.where(np.isnan(values), -1, np.stack(found, axis=-1)).astype(np.int8)
 
 

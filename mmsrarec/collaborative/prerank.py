@@ -14,12 +14,23 @@ from mmsrarec.collaborative.candidates import filled
 from mmsrarec.collaborative.pieces import content, counting, table
 from mmsrarec.collaborative.pieces.asked import Asked
 from mmsrarec.collaborative.pieces.context import Context
-from mmsrarec.collaborative.pieces.pool import Batch, ask
+from mmsrarec.collaborative.pieces.pool import Batch, about, ask
 from mmsrarec.config import Config, Fusion
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 
 SECOND = 1_000_000  # microseconds
+WORDS = (
+    "sasrec",
+    "sasrec_gap",
+    "follows",
+    "together",
+    "linear",
+    "text_mean",
+    "meaning_best",
+    "recency",
+    "popularity",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,27 @@ class Preranker:
             best = codes[order].tolist()
             sources = {code: names[number] for code, number in zip(best, named[order], strict=True)}
             yield Ranked(sources, dict(zip(best, score[order].tolist(), strict=True)))
+
+    def words(self, batches: Iterable[Batch], users: np.ndarray, items: np.ndarray, before: list[str]) -> list[str]:
+        """Of each pair (row among all users of the batches, item code) the words `before` and the levels of WORDS, such
+        as `follows 3`."""
+        numbers = [list(table.PIECES).index(name) for name in WORDS]
+        found, start = np.empty(len(users), object), 0
+        for batch in batches:
+            end = start + len(batch.histories)
+            chosen = np.flatnonzero((users >= start) & (users < end))
+            asked, places = about(self.context, batch, users[chosen] - start, items[chosen])
+            levels = self.fusion.levels(self.values(asked))[users[chosen] - start, places][:, numbers]
+            found[chosen] = [_said(row) for row in levels.tolist()]
+            start = end
+        return [f"{words}, {more}" for words, more in zip(before, found.tolist(), strict=True)]
+
+
+def _said(levels: list[int]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {level if level >= 0 else 'unknown'}"
+        for name, level in zip(WORDS, levels, strict=True)
+    )
 
 
 def sizes(settings: Fusion) -> dict[str, int]:

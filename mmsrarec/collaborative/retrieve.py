@@ -212,6 +212,8 @@ class Retriever:
         cosines = [piece.round(6) for piece in (own, others)]
         columns = [column.tolist() for column in (*sums, votes, *cosines, np.array(known_ranks, object))]
         words = [levels(Pieces(*pieces)) for pieces in zip(*columns, self._percentile[item].tolist(), strict=True)]
+        if self._settings.fusion.words:
+            words = self.preranker.words(self.batches(users, similar), user, item, words)
         names = (pairs["user_id"], pairs["item_id"])
         return matrices.table("evidence", *names, *sums, votes, *cosines, known_ranks, self._popularity[item], words)
 

@@ -108,8 +108,15 @@ class Fusion(Section):
     from_new: Count = Field(5, description="that nobody has taken yet, those near in text")
     ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, thrice")
     ease_penalty: float = Field(100.0, gt=0, description="of EASE's weights; more for few interactions")
+    words: bool = Field(False, description="show levels of the pieces in the prompt, for a model that was taught them")
     min_users: Positive = Field(200, description="validation users below whom fixed weights serve")
     max_users: Positive = Field(20_000, description="validation users drawn at most to learn from")
+
+    @model_validator(mode="after")
+    def _words_have_levels(self) -> "Fusion":
+        if self.words and not self.enabled:
+            raise ValueError("words needs enabled: levels are learned with the fusion")
+        return self
 
 
 class Retrieve(Section):

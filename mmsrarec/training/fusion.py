@@ -54,11 +54,12 @@ def described(values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
         scale = scale if scale > 1e-9 else 1.0
         standard = np.clip((np.quantile(known, QUANTILES) - mean) / scale, -REACH, REACH)
         both = balanced[:, number][~np.isnan(balanced[:, number])]
-        inner = np.quantile(both if len(both) else np.zeros(1), np.arange(1, LEVELS) / LEVELS)
+        # Values that occur: pieces that count have few, and an edge beside one would be on either side of it by chance.
+        inner = np.quantile(both if len(both) else np.zeros(1), np.arange(1, LEVELS) / LEVELS, method="lower")
         means.append(round(mean, 9))
         scales.append(round(scale, 9))
         knots.append(tuple(standard.round(6).tolist()))
-        edges.append(tuple(inner.astype(float).round(6).tolist()))
+        edges.append(tuple(inner.astype(float).tolist()))
     return Fusion(tuple(PIECES), tuple(means), tuple(scales), tuple(knots), (), tuple(edges))
 
 

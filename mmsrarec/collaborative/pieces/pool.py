@@ -31,13 +31,30 @@ def ask(context: Context, batch: Batch, free: np.ndarray, sizes: Mapping[str, in
     """
     open_to = np.broadcast_to(free, (len(batch.histories), context.items)).copy()
     open_to[batch.histories.rows, batch.histories.codes] = False
+    logits = expected(context, batch)
+    lists = [_best(scores, open_to, sizes[name]) for name, scores in _scores(context, batch, logits, sizes).items()]
+    pool, source = _united(lists)
+    return Asked(batch.histories, logits, batch.votes, pool), source
+
+
+def about(context: Context, batch: Batch, users: np.ndarray, items: np.ndarray) -> tuple[Asked, np.ndarray]:
+    """The batch asked about given pairs (its row, item code), and the place of each pair in the pool of its user."""
+    order = np.argsort(users, kind="stable")
+    counts = np.bincount(users, minlength=len(batch.histories))
+    places = np.empty(len(users), np.int64)
+    places[order] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    pool = np.full((len(batch.histories), max(counts.max(initial=0), 1)), NOBODY)
+    pool[users, places] = items
+    return Asked(batch.histories, expected(context, batch), batch.votes, pool), places
+
+
+def expected(context: Context, batch: Batch) -> np.ndarray:
+    """SASRec's logits [users, items] as Asked has them."""
     logits = batch.states @ context.sequence.T
     logits[:, ~context.known] = -np.inf
     logits[~batch.states.any(axis=1)] = -np.inf
     logits[batch.histories.rows, batch.histories.codes] = -np.inf
-    lists = [_best(scores, open_to, sizes[name]) for name, scores in _scores(context, batch, logits, sizes).items()]
-    pool, source = _united(lists)
-    return Asked(batch.histories, logits, batch.votes, pool), source
+    return logits
 
 
 def _scores(context: Context, batch: Batch, logits: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@
 """
 
 import re
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -66,7 +66,7 @@ def _taken(rows: Rows, codes: np.ndarray) -> Rows:
     return chosen * known[:, None] if isinstance(chosen, np.ndarray) else sparse.diags_array(known).tocsr() @ chosen
 
 
-def _near(rows: Rows, profiles: list[Rows], asked: Asked) -> np.ndarray:
+def _near(rows: Rows, profiles: list[Any], asked: Asked) -> np.ndarray:
     """The highest dot product of one of each user's profiles with the rows of its pool; 0 at NOBODY."""
     if isinstance(rows, np.ndarray):
         products = np.matmul(rows[np.where(asked.valid, asked.pool, 0)], np.stack(profiles, axis=2, dtype=rows.dtype))

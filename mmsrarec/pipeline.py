@@ -2,9 +2,9 @@
 
     items, interactions -> build_cf -> train_sasrec -> index_cf ---+
                                |                                   v
-                               +-> summarize_items -----------> retrieve -> recommend -> publish -+
-                                                                                                  v
-                                                                    report <- clean <- evaluate <-+
+                               +-> summarize_items -> train_fusion -> retrieve -> recommend -> publish -+
+                                                                                                        v
+                                                                          report <- clean <- evaluate <-+
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -45,6 +45,9 @@ STAGES: dict[str, StageEntry] = {
     ),
     "summarize_items": StageEntry(
         "mmsrarec.keywords.summarize", "Ray + vLLM: keywords of every item's picture and text."
+    ),
+    "train_fusion": StageEntry(
+        "mmsrarec.training.fusion_stage", "Learn the pre-ranker from what validation users took (retrieve.fusion)."
     ),
     "retrieve": StageEntry("mmsrarec.collaborative.retrieve", "Similar users, candidates and evidence for every user."),
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),

@@ -35,12 +35,18 @@ def interleave(lists: Mapping[str, np.ndarray], filler: Iterable[int], count: in
         if len(chosen) == count:
             break
         chosen.setdefault(code, source)
-    if len(chosen) < count:
+    return filled(chosen, filler, count)
+
+
+def filled(chosen: Mapping[int, str], filler: Iterable[int], count: int) -> list[tuple[int, str]]:
+    """`chosen` (code -> source, at most `count`), and as much of `filler` behind it as it lacks."""
+    found = dict(chosen)
+    if len(found) < count:
         for code in filler:
-            chosen.setdefault(int(code), FILLER)
-            if len(chosen) == count:
+            found.setdefault(int(code), FILLER)
+            if len(found) == count:
                 break
-    return list(chosen.items())
+    return list(found.items())
 
 
 def enough(

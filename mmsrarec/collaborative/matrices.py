@@ -7,6 +7,7 @@ from scipy import sparse
 
 from mmsrarec.collaborative.candidates import top
 from mmsrarec.collaborative.embed import Sequences
+from mmsrarec.schemas import TABLES
 
 LATEST_ITEMS = 5  # of a history, that item-item and content evidence is summed over
 AGE_DECAY = 0.8  # the weight of the item before the one of weight 1
@@ -42,3 +43,25 @@ def best(scores: sparse.csr_array, row: int, free: np.ndarray, count: int) -> np
 def cells(matrix: sparse.csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """matrix[rows, columns], one value per pair."""
     return np.asarray(matrix[rows, columns]).ravel() if len(rows) else np.zeros(0)
+
+
+def ranks(logits: np.ndarray, seen: Sequences, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Rank from 1 of each (row, code) among what the row has not seen; 0 for a code of -1. Overwrites the logits."""
+    asked = logits[rows, codes]
+    logits[seen.rows, seen.codes] = -np.inf
+    logits.sort(axis=1)
+    found = np.zeros(len(rows), np.int64)
+    for place in np.flatnonzero(codes >= 0):
+        line = logits[rows[place]]
+        found[place] = len(line) - np.searchsorted(line, asked[place], side="right") + 1
+    return found
+
+
+def table(name: str, *columns: object) -> pa.Table:
+    """The columns as a table `name` of the schemas."""
+    schema = TABLES[name]
+    arrays = [
+        column.cast(field.type) if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)

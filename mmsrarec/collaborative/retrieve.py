@@ -8,6 +8,8 @@ by item_id, which also breaks every tie.
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cached_property
+from itertools import chain, repeat
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from mmsrarec.collaborative import candidates as merging
-from mmsrarec.collaborative import checkpoint, embed, matrices
+from mmsrarec.collaborative import checkpoint, embed, matrices, neighbors, prerank
 from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
@@ -41,7 +43,7 @@ def retrieve(config: Config, run_id: str) -> None:
         stage.rows_in = users.num_rows
         with Retriever(config) as retriever:
             users = retriever.rules.served(users)
-            carry = Carry(config, retriever.servable, retriever.model_hash, retriever.rules)
+            carry = Carry(config, retriever.servable, retriever.identity, retriever.rules)
             with stage.progress(users.num_rows, "users") as progress:
                 for span in tables.spans("user_id", users["user_id"], SPAN_USERS):
                     part = carry.part(span, retriever.index_version)
@@ -92,7 +94,7 @@ class Retriever:
         self.index_version: str | None = None
         self.vocabulary: list[str] = trained.vocabulary.to_pylist()
         self._item_vectors = trained.model.item_vectors.detach().numpy()
-        self._items = catalog["item_id"].combine_chunks()
+        self.items = catalog["item_id"].combine_chunks()
         self.rules = rules.load(config)
         self.unmatched_categories = self.rules.unmatched(catalog)
         self._free = self.rules.servable(catalog).to_numpy()
@@ -103,20 +105,32 @@ class Retriever:
         self._limits = np.array([self.rules.limit(name) for name in categories.dictionary.to_pylist()])
         self._popularity = pc.fill_null(catalog["interactions"], 0).to_numpy()
         self._percentile = np.searchsorted(np.sort(self._popularity), self._popularity) / len(self._popularity)
-        self._popular = merging.top(np.arange(len(self._items)), self._popularity, len(self._items))
-        self._catalog_of_code = matrices.codes(trained.vocabulary, self._items)
-        self._code_of_catalog = matrices.codes(self._items, trained.vocabulary)
+        self._popular = merging.top(np.arange(len(self.items)), self._popularity, len(self.items))
+        self._catalog_of_code = matrices.codes(trained.vocabulary, self.items)
+        self._code_of_catalog = matrices.codes(self.items, trained.vocabulary)
         self._together = self._pairs(root, "item_cooccurrence", "neighbor_id")
         self._follows = self._pairs(root, "item_transitions", "next_item_id")
         keywords = tables.read(root, "item_keywords", ["item_id", "keywords"])
-        self._content = Content(self._items, keywords) if keywords.num_rows else None
+        self._content = Content(self.items, keywords) if keywords.num_rows else None
         self._index: UserIndex | None = None
-        self.batch_users = int(np.clip(BATCH_CELLS // len(self._items), 1, BATCH_USERS))
+        self.batch_users = int(np.clip(BATCH_CELLS // len(self.items), 1, BATCH_USERS))
 
     @property
     def servable(self) -> pa.Array:
         """Ids of the items that may be candidates."""
-        return self._items.filter(pa.array(self._free))
+        return self.items.filter(pa.array(self._free))
+
+    @property
+    def identity(self) -> str:
+        """Of what was learned from everybody: SASRec, and where it is on the fusion."""
+        return f"{self.model_hash}{self.preranker.fusion.hash if self._settings.fusion.enabled else ''}"
+
+    @cached_property
+    def preranker(self) -> prerank.Preranker:
+        keywords = self._content.rows if self._content else csr_array((len(self.items), 1))
+        vectors = prerank.sequence_vectors(self._item_vectors, self._catalog_of_code, len(self.items))
+        known = prerank.Known(self.items, self._free, self._together, self._follows, keywords, vectors)
+        return prerank.Preranker(self._config, known)
 
     def __enter__(self) -> "Retriever":
         if self._settings.similar_users:
@@ -133,17 +147,9 @@ class Retriever:
         that is near at several positions has a row for each."""
         if not self._settings.similar_users:
             return TABLES["similar_users"].empty_table()
-        rows, wanted = [], self._settings.neighbors + self._config.index.positions  # its own may be among them
+        count, positions = self._settings.neighbors, self._config.index.positions
         with nullcontext(self._index) if self._index else self._opened() as index:
-            for part in self._batches(users):
-                sequences = embed.encode(part["item_ids"], self._vocabulary)
-                known = np.flatnonzero(sequences.lengths > 0)
-                queries = embed.unit(embed.states(self._model, sequences, known))
-                names = part["user_id"].take(known).to_pylist()
-                for user, near in zip(names, index.search(queries, wanted), strict=True):
-                    others = [neighbor for neighbor in near if neighbor.user_id != user][: self._settings.neighbors]
-                    rows += [(user, rank, *neighbor) for rank, neighbor in enumerate(others, 1)]
-        return _table("similar_users", *zip(*rows, strict=True)) if rows else TABLES["similar_users"].empty_table()
+            return neighbors.nearest(self._batches(users), self._model, self._vocabulary, index, (count, positions))
 
     def candidates(self, users: pa.Table, similar: pa.Table) -> pa.Table:
         """retrieve.candidates (at least recommend.top_k) distinct, available, unseen items per user, best first.
@@ -152,26 +158,29 @@ class Retriever:
         """
         wanted = max(self._settings.candidates, self._config.recommend.top_k)
         found: list[tuple] = []
-        for user, free, lists, logits in self._named(users, similar, self._settings):
+        fused: Iterator[prerank.Ranked | None] = repeat(None)
+        if self._settings.fusion.enabled:
+            fused = chain.from_iterable(self.preranker.best(batch, wanted) for batch in self.batches(users, similar))
+        for (user, free, lists, logits), best in zip(self._named(users, similar, self._settings), fused, strict=False):
             filler = (code for code in self._popular if free[code])
-            chosen = merging.interleave(lists, filler, wanted)
+            chosen = merging.interleave(lists, filler, wanted) if best is None else best.filled(filler, wanted)
             if self.rules.limited:
                 rest, top_k = self._popular[free[self._popular]], self._config.recommend.top_k
                 chosen = merging.enough(chosen, rest, self._category, self._limits, top_k)
             for rank, (code, source) in enumerate(chosen, 1):
                 place = self._code_of_catalog[code]
                 cf_score = float(logits[place]) if logits is not None and place >= 0 else None
-                found.append((user, code, source, cf_score, rank))
+                found.append((user, code, source, cf_score, rank, best and best.priors.get(code)))
         if not found:
             return TABLES["candidates"].empty_table()
-        names, codes, sources, scores, ranks = zip(*found, strict=True)
-        return _table("candidates", names, self._items.take(pa.array(codes)), sources, scores, ranks)
+        names, codes, sources, scores, ranks, priors = zip(*found, strict=True)
+        return matrices.table("candidates", names, self.items.take(pa.array(codes)), sources, scores, ranks, priors)
 
     def orders(self, users: pa.Table, similar: pa.Table) -> Iterator[tuple[str, dict[str, pa.Array]]]:
         """Per user the items that each source would name if its share had no end, best first."""
-        every = {name: len(self._items) for name in type(self._settings).model_fields if name.startswith("from_")}
+        every = {name: len(self.items) for name in type(self._settings).model_fields if name.startswith("from_")}
         for user, _, lists, _ in self._named(users, similar, self._settings.model_copy(update=every)):
-            yield user, {source: self._items.take(pa.array(codes)) for source, codes in lists.items()}
+            yield user, {source: self.items.take(pa.array(codes)) for source, codes in lists.items()}
 
     def evidence(self, users: pa.Table, pairs: pa.Table, similar: pa.Table) -> pa.Table:
         """One row per row of pairs (user_id, item_id), in their order; every user of pairs is in users, once.
@@ -179,7 +188,7 @@ class Retriever:
         sasrec_rank is among the items of the vocabulary that the user has not seen, as a list would show them.
         """
         user = matrices.codes(pairs["user_id"], users["user_id"].combine_chunks())
-        item = matrices.codes(pairs["item_id"], self._items)
+        item = matrices.codes(pairs["item_id"], self.items)
         if (user < 0).any() or (item < 0).any():
             raise ValueError("pairs name a user that is not in users or an item that is not in the catalog")
         order = np.argsort(user, kind="stable")
@@ -203,12 +212,21 @@ class Retriever:
         cosines = [piece.round(6) for piece in (own, others)]
         columns = [column.tolist() for column in (*sums, votes, *cosines, np.array(known_ranks, object))]
         words = [levels(Pieces(*pieces)) for pieces in zip(*columns, self._percentile[item].tolist(), strict=True)]
+        if self._settings.fusion.words:
+            words = self.preranker.words(self.batches(users, similar), user, item, words)
         names = (pairs["user_id"], pairs["item_id"])
-        return _table("evidence", *names, *sums, votes, *cosines, known_ranks, self._popularity[item], words)
+        return matrices.table("evidence", *names, *sums, votes, *cosines, known_ranks, self._popularity[item], words)
 
     def scores(self, users: pa.Table) -> np.ndarray:
         """SASRec's logits [users, vocabulary], seen items too; zeros for a user without an item of the vocabulary."""
         return self._logits(users)[0]
+
+    def batches(self, users: pa.Table, similar: pa.Table) -> Iterator[prerank.Batch]:
+        """The users in batches, as the preranker takes them; `similar` are their similar_users rows."""
+        for part in self._batches(users):
+            states = embed.states(self._model, embed.encode(part["item_ids"], self._vocabulary))
+            votes = self._votes(part, similar, similar["similarity"].to_numpy())
+            yield prerank.Batch(embed.encode(part["item_ids"], self.items), states, votes)
 
     def _opened(self) -> UserIndex:
         index = UserIndex(self._config)
@@ -227,8 +245,8 @@ class Retriever:
     def _pairs(self, root: str, name: str, other: str) -> csr_array:
         """Scores [item, other item] of a table of pairs; items that left the catalog are left out."""
         table = tables.read(root, name, ["item_id", other, "score"])
-        rows, columns = matrices.codes(table["item_id"], self._items), matrices.codes(table[other], self._items)
-        return matrices.pairs(rows, columns, table["score"].to_numpy(), (len(self._items), len(self._items)))
+        rows, columns = matrices.codes(table["item_id"], self.items), matrices.codes(table[other], self.items)
+        return matrices.pairs(rows, columns, table["score"].to_numpy(), (len(self.items), len(self.items)))
 
     def _logits(self, users: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Logits [users, vocabulary], and which users have an item of the vocabulary."""
@@ -238,11 +256,11 @@ class Retriever:
     def _votes(self, users: pa.Table, similar: pa.Table, weights: np.ndarray) -> csr_array:
         """Summed weights of the similar users who took an item next, [users, items]."""
         rows = matrices.codes(similar["user_id"], users["user_id"].combine_chunks())
-        columns = matrices.codes(similar["next_item_id"], self._items)
-        return matrices.pairs(rows, columns, weights, (users.num_rows, len(self._items)))
+        columns = matrices.codes(similar["next_item_id"], self.items)
+        return matrices.pairs(rows, columns, weights, (users.num_rows, len(self.items)))
 
     def _latest(self, users: pa.Table) -> csr_array:
-        return matrices.latest(embed.encode(users["item_ids"], self._items), len(self._items))
+        return matrices.latest(embed.encode(users["item_ids"], self.items), len(self.items))
 
     def _named(
         self, users: pa.Table, similar: pa.Table, shares: Retrieve
@@ -250,10 +268,10 @@ class Retriever:
         """Per user which items are free to be named, which ones each source names, best first, as many as its share in
         `shares`, and SASRec's logits (None where it knows no item of the user)."""
         for part in self._batches(users):
-            seen = embed.encode(part["item_ids"], self._items)
+            seen = embed.encode(part["item_ids"], self.items)
             logits, known = self._logits(part)
             votes = self._votes(part, similar, similar["similarity"].to_numpy())
-            latest = matrices.latest(seen, len(self._items))
+            latest = matrices.latest(seen, len(self.items))
             together = latest @ self._together
             near = self._content.similarities(latest) if self._content else None
             near_votes = self._content.similarities(votes) if self._content else None
@@ -278,22 +296,5 @@ class Retriever:
     def _ranks(self, users: pa.Table, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
         """SASRec's rank from 1 of each (row, item); 0 where user or item is outside the vocabulary."""
         logits, known = self._logits(users)
-        codes = self._code_of_catalog[items]
-        asked = logits[rows, codes]
-        seen = embed.encode(users["item_ids"], self._vocabulary)
-        logits[seen.rows, seen.codes] = -np.inf
-        logits.sort(axis=1)
-        ranks = np.zeros(len(rows), np.int64)
-        for place in np.flatnonzero(known[rows] & (codes >= 0)):
-            line = logits[rows[place]]
-            ranks[place] = len(line) - np.searchsorted(line, asked[place], side="right") + 1
-        return ranks
-
-
-def _table(name: str, *columns: object) -> pa.Table:
-    schema = TABLES[name]
-    arrays = [
-        column.cast(field.type) if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, field.type)
-        for column, field in zip(columns, schema, strict=True)
-    ]
-    return pa.table(arrays, schema=schema)
+        codes = np.where(known[rows], self._code_of_catalog[items], -1)
+        return matrices.ranks(logits, embed.encode(users["item_ids"], self._vocabulary), rows, codes)

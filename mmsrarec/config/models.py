@@ -111,6 +111,30 @@ class SummarizeItems(Section):
     image_pixels: Positive = Field(448 * 448, description="a picture is scaled down to this many pixels")
 
 
+class Fusion(Section):
+    """The pre-ranker: wide pools, and of each the best by a fusion of all evidence that train_fusion learns."""
+
+    enabled: bool = Field(False, description="let the fusion choose the candidates instead of each source's share")
+    from_sasrec: Count = Field(100, description="items of the pool from SASRec")
+    from_linear: Count = Field(50, description="from EASE; above ease_items, from co-occurrence")
+    from_follows: Count = Field(50, description="from what is taken after the latest items")
+    from_text: Count = Field(30, description="whose texts are near the history's")
+    from_similar_users: Count = Field(30, description="from what similar users took next")
+    from_keywords: Count = Field(10, description="whose keywords are near the history's")
+    from_new: Count = Field(5, description="that nobody has taken yet, those near in text")
+    ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, thrice")
+    ease_penalty: float = Field(100.0, gt=0, description="of EASE's weights; more for few interactions")
+    words: bool = Field(False, description="show levels of the pieces in the prompt, for a model that was taught them")
+    min_users: Positive = Field(200, description="validation users below whom fixed weights serve")
+    max_users: Positive = Field(20_000, description="validation users drawn at most to learn from")
+
+    @model_validator(mode="after")
+    def _words_have_levels(self) -> "Fusion":
+        if self.words and not self.enabled:
+            raise ValueError("words needs enabled: levels are learned with the fusion")
+        return self
+
+
 class Retrieve(Section):
     """Stage 2: similar users, candidates and the evidence about them."""
 
@@ -123,6 +147,7 @@ class Retrieve(Section):
     from_similar_content: Count = Field(10, description="candidates whose keywords are near what similar users took")
     from_new: Count = Field(2, description="candidates that nobody has taken yet, those near in content")
     candidates: Positive = Field(30, description="candidates per user; popular items fill up")
+    fusion: Fusion = Fusion()
 
 
 class Recommend(Section):

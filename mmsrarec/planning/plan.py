@@ -155,7 +155,7 @@ class _Planner:
         """Those of the users whom retrieve will ask about anew."""
         if isinstance(retriever, expected.Drawn) or self._trains(retriever):
             return users
-        carry = Carry(self.config, retriever.servable, retriever.model_hash, retriever.rules)
+        carry = Carry(self.config, retriever.servable, retriever.identity, retriever.rules)
         spans = tables.spans("user_id", users, SPAN_USERS)
         return pa.concat_tables(carry.part(span, None).users.select(["user_id"]) for span in spans)["user_id"]
 
@@ -199,7 +199,9 @@ def _counts(file: str) -> Iterator[tuple[str, int]]:
 def _retriever(config: Config) -> Iterator[tuple[Retriever | expected.Drawn, str]]:
     """The Retriever of the present SASRec and index, or what stands in for it; and in words which it is."""
     try:
-        retriever = Retriever(config).__enter__()
+        retriever = Retriever(config)
+        assert retriever.identity  # raises where a fusion is wanted and there is none yet
+        retriever.__enter__()
     except UserError:  # not made yet, or another process holds the index
         yield expected.Drawn(config), "candidates drawn by chance (no SASRec and index to ask)"
         return

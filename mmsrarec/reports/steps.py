@@ -15,6 +15,10 @@ SOURCES = {
     "content": "content",
     "similar_content": "content of what similar users took",
     "new": "new items",
+    "linear": "EASE",
+    "follows": "transitions",
+    "text": "text",
+    "keywords": "keywords",
     "popular": "popularity, which fills up",
 }
 

@@ -93,10 +93,12 @@ RESULTS: dict[str, Table] = {
             "item_id": (STRING, "the candidate"),
             "source": (
                 STRING,
-                "what named it first: sasrec, similar_users, cooccurrence, content, similar_content, new or popular",
+                "what named it first: sasrec, similar_users, cooccurrence, content, similar_content, new or popular; "
+                "with `retrieve.fusion` also linear, follows, text or keywords",
             ),
             "cf_score": (DOUBLE, "SASRec's logit; null for an item outside its vocabulary"),
             "rank": (LONG, "from 1 per user, with gaps where a candidate has left the shop since"),
+            "prior": (DOUBLE, "score of the fusion; null without `retrieve.fusion` and for what fills up"),
         },
     ),
     "evidence": Table(

@@ -36,6 +36,10 @@ SOURCES = {
     "content": "its keywords are like the history's",
     "similar_content": "its keywords are like what similar users took",
     "new": "new in the shop",
+    "linear": "goes with all of the history",
+    "follows": "taken after the latest items",
+    "text": "its text is like the history's",
+    "keywords": "its keywords are like the history's",
     "popular": "popular",
 }
 

@@ -1,0 +1,153 @@
+"""Pools, evidence and fusion for synthetic users: time and peak memory by their number, the growth exponent, and what
+10 million users would take. `python bench/evidence.py [--users 10000 50000 200000] [--items 20000] [--threads 1]`.
+
+Each size runs in a process of its own, so that peak memory is its own. Histories drift over the items as a shop's do;
+vectors are by chance, because speed does not depend on them. SASRec's states, the index and Spark's counts are measured
+elsewhere; EASE is left out unless --ease says so, its cost depends on the items alone.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+
+SOURCES = {"sasrec": 100, "linear": 40, "follows": 40, "text": 40, "similar_users": 20, "new": 5}
+DIM, NEIGHBORS, WORDS, TITLE, CELLS, BATCH, KEPT = 64, 50, 8000, 8, 10_000_000, 512, 30
+LARGE_USERS, CORES = 10_000_000, 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--candidates", type=int, default=200, help="places of a pool that are used")
+    parser.add_argument("--ease", action="store_true")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measured(arguments.one, arguments)))
+        return
+    found = [in_a_process(users, arguments) for users in arguments.users]
+    report(found, arguments)
+
+
+def in_a_process(users: int, arguments: argparse.Namespace) -> dict:
+    command = [sys.executable, __file__, "--one", str(users), "--items", str(arguments.items)]
+    command += ["--candidates", str(arguments.candidates), *(["--ease"] if arguments.ease else [])]
+    threads = {name: str(arguments.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def measured(users: int, arguments: argparse.Namespace) -> dict:
+    """Seconds and GiB for one number of users."""
+    import numpy as np
+
+    from mmsrarec.collaborative import fusion
+    from mmsrarec.collaborative.embed import Sequences
+    from mmsrarec.collaborative.pieces import counting, table
+    from mmsrarec.collaborative.pieces.asked import Asked
+    from mmsrarec.collaborative.pieces.pool import ask
+
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(4, 16, users)
+    starts = np.repeat(rng.random(users) * 0.9, lengths)
+    codes = ((starts + 0.1 * rng.random(lengths.sum())) * arguments.items).astype(np.int32)
+    training = Sequences(codes, np.concatenate([[0], np.cumsum(lengths)]))
+    started = time.perf_counter()
+    made = context(training, arguments, rng)
+    counted = time.perf_counter()
+    scorer, pairs, free = fusion.fixed(), 0, np.ones(arguments.items, bool)
+    size = max(1, min(BATCH, CELLS // arguments.items))
+    for start in range(0, users, size):
+        part = counting.part(training, start, start + size)
+        asked, _ = ask(made, batch(part, arguments.items, rng), free, SOURCES)
+        asked = Asked(asked.histories, asked.logits, asked.votes, asked.pool[:, : arguments.candidates])
+        scores = scorer.score(table.values(made, asked))
+        np.argpartition(-scores, KEPT, axis=1)
+        pairs += int(asked.valid.sum())
+    done = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"users": users, "pairs": pairs, "context": counted - started, "evidence": done - counted, "peak": peak}
+
+
+def context(training, arguments: argparse.Namespace, rng):
+    import numpy as np
+
+    from mmsrarec.collaborative.pieces import content, counting
+    from mmsrarec.collaborative.pieces.context import Context
+
+    items = arguments.items
+    both = counting.gram(training, items)
+    words = rng.zipf(1.3, size=(items, TITLE)) % WORDS
+    text = content.text_rows([" ".join(f"w{word}" for word in row) for row in words])
+    vectors = rng.normal(size=(items, DIM)).astype(np.float32)
+    return Context(
+        popularity=both.diagonal().astype(float),
+        recent=counting.recent(training, None, items),
+        clock=counting.clock(training, None, items),
+        together=pruned(counting.cosine(both)),
+        follows=pruned(counting.transitions(training, items, 5, 0.8)),
+        linear=counting.ease(both) if arguments.ease else None,
+        text=text,
+        meaning=content.meaning_vectors(text, 1),
+        keywords=text,
+        sequence=vectors,
+        known=np.ones(items, bool),
+    )
+
+
+def pruned(matrix):
+    """The NEIGHBORS highest of each row, as build_cf.top_n keeps them."""
+    import numpy as np
+    from scipy import sparse
+
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((-matrix.data, rows))
+    places = np.arange(len(order)) - matrix.indptr[rows[order]]
+    kept = order[places < NEIGHBORS]
+    return sparse.csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def batch(histories, items: int, rng):
+    import numpy as np
+    from scipy import sparse
+
+    from mmsrarec.collaborative.pieces.pool import Batch
+
+    users = len(histories)
+    states = rng.normal(size=(users, DIM)).astype(np.float32)
+    places = np.repeat(np.arange(users), NEIGHBORS), rng.integers(0, items, users * NEIGHBORS)
+    votes = sparse.csr_array((rng.random(users * NEIGHBORS), places), shape=(users, items))
+    return Batch(histories, states, votes)
+
+
+def report(found: list[dict], arguments: argparse.Namespace) -> None:
+    print(f"{arguments.items:,} items, {arguments.threads} thread(s), EASE {'on' if arguments.ease else 'off'}")
+    print("users      pairs         counts s   evidence s   users/s   peak GiB")
+    for row in found:
+        rate = row["users"] / row["evidence"]
+        print(
+            f"{row['users']:<10,} {row['pairs']:<13,} {row['context']:<10.1f} {row['evidence']:<12.1f} "
+            f"{rate:<9.0f} {row['peak']:.2f}"
+        )
+    if len(found) > 1:
+        first, last = found[0], found[-1]
+        growth = math.log(last["evidence"] / first["evidence"]) / math.log(last["users"] / first["users"])
+        print(f"evidence grows as users^{growth:.2f}")
+    seconds = found[-1]["evidence"] / found[-1]["users"] * LARGE_USERS
+    print(
+        f"{LARGE_USERS:,} users of {arguments.items:,} items at this rate: {seconds / 3600:.1f} hours of one process, "
+        f"{seconds / 60 / CORES:.0f} minutes on {CORES} cores; users are independent, so it is a division"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Stage train_fusion: learns how much each piece of evidence counts, from what validation users took next.
+
+It learns on the held-out items of validation users alone; the counts, SASRec and the index have seen none of them
+(collaborative/prerank.py refuses counts that have). Too few of them: the fusion with fixed weights serves. What was
+learned is kept while SASRec and the settings stay: a new one changes everybody's candidates.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmsrarec import log
+from mmsrarec.collaborative import embed, fusion
+from mmsrarec.collaborative.matrices import codes
+from mmsrarec.collaborative.prerank import Preranker
+from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError
+from mmsrarec.storage import guard, runs
+from mmsrarec.training import fusion as learning
+
+READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
+MIN_HISTORY = 1
+
+
+def train_fusion(config: Config, run_id: str) -> None:
+    """Write models/fusion.json; nothing where `retrieve.fusion.enabled` is false."""
+    enabled = config.retrieve.fusion.enabled
+    with runs.stage(config, "train_fusion", run_id, READS if enabled else ()) as stage:
+        if not enabled:
+            stage.notes["skipped"] = "retrieve.fusion.enabled is false"
+            return
+        with Retriever(config) as retriever:
+            made_from = fingerprint(config, retriever.model_hash)
+            if kept := _kept(config, made_from):
+                log.say("train_fusion: SASRec and the settings are the same, the fusion stays", "unchanged")
+                stage.notes["skipped"], found = "same SASRec and settings", kept
+            else:
+                found = _learned(config, retriever, stage)
+                guard.check(config.lake.root)
+                fusion.save(fusion.place(config), replace(found, facts=found.facts | {"made_from": made_from}))
+            stage.versions |= {"sasrec": retriever.model_hash, "fusion": found.hash}
+            stage.notes |= found.facts
+
+
+def fingerprint(config: Config, model_hash: str) -> str:
+    """Of SASRec and the settings behind a fusion."""
+    sections = [part.model_dump(mode="json") for part in (config.build_cf, config.summarize_items, config.retrieve)]
+    known = json.dumps([fusion.FUSION_VERSION, model_hash, sections, config.run.seed])
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+
+def questions(histories: pa.Table, most: int, seed: int) -> tuple[pa.Table, pa.Array]:
+    """Validation users [user_id, item_ids] without their last item, and that item; `most` of them, drawn by the seed.
+    Those who took it before are left out: what a user has had is never a candidate."""
+    asked = histories.filter(pc.equal(histories["split"], "validation"))
+    rest, last = embed.before_last(asked["item_ids"], np.ones(len(asked), bool))
+    again = [item in had for item, had in zip(last.to_pylist(), rest.to_pylist(), strict=True)]
+    fit = np.flatnonzero((rest.value_lengths().to_numpy() >= MIN_HISTORY) & ~np.array(again, bool))
+    if len(fit) > most:
+        fit = np.sort(np.random.default_rng(seed).choice(fit, most, replace=False))
+    users = pa.table({"user_id": asked["user_id"], "item_ids": rest})
+    return users.take(fit), last.take(pa.array(fit))
+
+
+def _kept(config: Config, made_from: str) -> fusion.Fusion | None:
+    try:
+        present = fusion.load(fusion.place(config))
+    except InputError:
+        return None
+    return present if present.facts.get("made_from") == made_from else None
+
+
+def _learned(config: Config, retriever: Retriever, stage: runs.Stage) -> fusion.Fusion:
+    settings = config.retrieve.fusion
+    users, targets = questions(embed.read_histories(config), settings.max_users, config.run.seed)
+    stage.rows_in = len(users)
+    if len(users) < settings.min_users:
+        return _too_few(f"{len(users):,} validation users", settings.min_users)
+    values, answered = _asked(retriever, retriever.preranker, users, targets)
+    in_pool = int((answered >= 0).sum())
+    if in_pool < settings.min_users:
+        return _too_few(f"{in_pool:,} validation users whose next item is in their pool", settings.min_users)
+    found = learning.fit(values, answered, config.run.seed)
+    stage.rows_out = in_pool
+    return replace(found, facts=found.facts | {"pool_recall": round(in_pool / len(users), 6)})
+
+
+def _too_few(what: str, wanted: int) -> fusion.Fusion:
+    log.say(f"train_fusion: {what}, below {wanted:,}: fixed weights serve", "fixed_weights")
+    return fusion.fixed()
+
+
+def _asked(
+    retriever: Retriever, preranker: Preranker, users: pa.Table, targets: pa.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence [users, width, pieces] of all pools, and the place of each target in its pool, -1 where it is not."""
+    similar = retriever.similar_users(users)
+    wanted = codes(targets, retriever.items)
+    parts, places, start = [], [], 0
+    for batch in retriever.batches(users, similar):
+        asked, _ = preranker.pools(batch)
+        parts.append(preranker.values(asked))
+        places.append(learning.answers(asked.pool, wanted[start : start + len(asked.pool)]))
+        start += len(asked.pool)
+    width = max(part.shape[1] for part in parts)
+    padded = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=np.nan) for part in parts]
+    return np.concatenate(padded), np.concatenate(places)

@@ -1,0 +1,56 @@
+"""A context over histories made by chance, without a lake: for the tests of the pieces and of the fusion."""
+
+import numpy as np
+
+from mmsrarec.collaborative.content import weighted
+from mmsrarec.collaborative.embed import Sequences
+from mmsrarec.collaborative.pieces import content, counting
+from mmsrarec.collaborative.pieces.asked import Asked
+from mmsrarec.collaborative.pieces.context import Context
+from mmsrarec.collaborative.pieces.pool import Batch, ask
+
+SIZES = {"sasrec": 8, "linear": 8, "follows": 8, "text": 6, "similar_users": 4, "keywords": 4, "new": 2}
+
+
+def sequences(lists: list[list[int]]) -> Sequences:
+    codes = np.array([code for row in lists for code in row], np.int32)
+    return Sequences(codes, np.concatenate([[0], np.cumsum([len(row) for row in lists])]).astype(np.int64))
+
+
+def context(
+    training: Sequences, items: int, texts: list[str] | None = None, vectors: np.ndarray | None = None
+) -> Context:
+    """Counts of the training histories; item vectors by chance unless given."""
+    rng = np.random.default_rng(3)
+    both = counting.gram(training, items)
+    texts = texts or [f"word{item % 5} kind{item % 3}" for item in range(items)]
+    text = content.text_rows(texts)
+    popularity = both.diagonal().astype(float)
+    vectors = rng.normal(size=(items, 8)).astype(np.float32) if vectors is None else vectors
+    known = popularity > 0
+    return Context(
+        popularity=popularity,
+        recent=counting.recent(training, None, items),
+        clock=counting.clock(training, None, items),
+        together=counting.cosine(both),
+        follows=counting.transitions(training, items, 5, 0.8),
+        linear=counting.ease(both, 10.0),
+        text=text,
+        meaning=content.meaning_vectors(text, 7),
+        keywords=weighted([[f"color {item % 4}", "plain"] for item in range(items)]),
+        sequence=np.where(known[:, None], vectors, 0).astype(np.float32),
+        known=known,
+    )
+
+
+def asked(made: Context, histories: Sequences, votes: np.ndarray | None = None, seed: int = 5) -> Asked:
+    return ask(made, batch(made, histories, votes, seed), np.ones(made.items, bool), SIZES)[0]
+
+
+def batch(made: Context, histories: Sequences, votes: np.ndarray | None = None, seed: int = 5) -> Batch:
+    from scipy import sparse
+
+    rng = np.random.default_rng(seed)
+    states = rng.normal(size=(len(histories), made.sequence.shape[1])).astype(np.float32)
+    votes = np.zeros((len(histories), made.items)) if votes is None else votes
+    return Batch(histories, states, sparse.csr_array(votes))

@@ -1,0 +1,224 @@
+"""The stage train_fusion and what retrieve makes of it, on a lake of real tables with a SASRec that knows nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+from deltalake import write_deltalake
+from evidence_data import sequences
+
+from mmsrarec.collaborative import embed, fusion, sasrec
+from mmsrarec.collaborative.pieces import counting
+from mmsrarec.collaborative.retrieve import Retriever, retrieve
+from mmsrarec.collaborative.sasrec import SasRec
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError
+from mmsrarec.storage import tables
+from mmsrarec.training.fusion_stage import questions, train_fusion
+
+ITEMS, USERS = 40, 300
+NAMES = [f"i{number:02}" for number in range(ITEMS)]
+SPLITS = ("validation", "test", "train")
+
+
+def shop_histories() -> list[dict]:
+    """Users walk up the items by small steps; the last two items are new."""
+    rng, rows = np.random.default_rng(9), []
+    for user in range(USERS):
+        length = int(rng.integers(3, 7))
+        steps = np.concatenate([[rng.integers(0, ITEMS - 2)], rng.choice([1, 1, 2], size=length - 1)])
+        items = [NAMES[place] for place in np.cumsum(steps) % (ITEMS - 2)]
+        times = (1_700_000_000 + 86_400 * (user + np.arange(length))) * 1_000_000
+        rows.append(
+            {"user_id": f"u{user:03}", "item_ids": items, "timestamps": times.tolist(), "split": SPLITS[user % 3]}
+        )
+    return rows
+
+
+def write_lake(config: Config, rows: list[dict], counted: list[list[str]] | None = None) -> None:
+    """Tables as build_cf and summarize_items write them, counted over the training part unless told otherwise."""
+    root = config.lake.root
+    training = counted or [row["item_ids"][: None if row["split"] == "train" else -1] for row in rows]
+    codes = sequences([[NAMES.index(item) for item in items] for items in training])
+    follows = counting.transitions(codes, ITEMS, 5, 0.8).tocoo()
+    together = counting.cosine(counting.gram(codes, ITEMS)).tocoo()
+    counts = np.bincount(codes.codes, minlength=ITEMS)
+    contents = {
+        "histories": rows,
+        "catalog": [
+            {"item_id": item, "text": f"word {number % 7}", "available": True, "interactions": int(counts[number])}
+            for number, item in enumerate(NAMES)
+        ],
+        "item_transitions": [
+            {"item_id": NAMES[a], "next_item_id": NAMES[b], "count": 1, "score": float(score), "rank": 1}
+            for a, b, score in zip(*follows.coords, follows.data, strict=True)
+        ],
+        "item_cooccurrence": [
+            {"item_id": NAMES[a], "neighbor_id": NAMES[b], "count": 1, "score": float(score), "rank": 1}
+            for a, b, score in zip(*together.coords, together.data, strict=True)
+        ],
+        "item_keywords": [{"item_id": item, "keywords": [f"group {number % 6}"]} for number, item in enumerate(NAMES)],
+    }
+    for name, table in contents.items():
+        tables.replace(root, name, tables.from_rows(name, table))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sasrec.save(sasrec.folder(config), SasRec(ITEMS - 2, config.sasrec), pa.array(NAMES[:-2]), config.sasrec, {})
+
+
+def settings(folder: Path, **of_fusion: object) -> Config:
+    sizes = {name: 6 for name in ("from_sasrec", "from_linear", "from_follows", "from_text", "from_keywords")}
+    options = {"enabled": True, "min_users": 20, "ease_penalty": 5.0, **sizes, "from_new": 2, **of_fusion}
+    return Config(
+        inputs={"items": "", "interactions": ""},
+        lake={"root": str(folder / "lake")},
+        sasrec={"dim": 8, "layers": 1, "max_length": 10, "device": "cpu"},
+        retrieve={"similar_users": 0, "candidates": 12, "fusion": options},
+        run={"date": "2026-03-01"},
+    )
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = settings(tmp_path_factory.mktemp("fused"))
+    write_lake(config, shop_histories())
+    train_fusion(config, "run")
+    retrieve(config, "run")
+    return config
+
+
+def notes(config: Config, run_id: str) -> dict:
+    (row,) = [
+        row
+        for row in tables.read(config.lake.root, "runs").to_pylist()
+        if row["run_id"] == run_id and row["stage"] == "train_fusion"
+    ]
+    return json.loads(row["notes"])
+
+
+def test_it_learns_from_validation_users_alone(lake: Config) -> None:
+    asked, targets = questions(embed.read_histories(lake), 1000, 17)
+    histories = {row["user_id"]: row for row in shop_histories()}
+    for user, item in zip(asked.to_pylist(), targets.to_pylist(), strict=True):
+        row = histories[user["user_id"]]
+        assert row["split"] == "validation" and [*user["item_ids"], item] == row["item_ids"]
+        assert item not in user["item_ids"]
+    learned = fusion.load(fusion.place(lake))
+    assert learned.facts["learned"] and 20 <= learned.facts["questions"] <= len(asked)
+    assert learned.facts["loss"] < 0.8 * learned.facts["even"]
+    few, _ = questions(embed.read_histories(lake), 7, 17)
+    assert few.num_rows == 7 and few.equals(questions(embed.read_histories(lake), 7, 17)[0])
+
+
+def test_candidates_are_the_best_by_the_fusion(lake: Config) -> None:
+    found = tables.read(lake.lake.root, "candidates").sort_by([("user_id", "ascending"), ("rank", "ascending")])
+    histories = {row["user_id"]: row["item_ids"] for row in shop_histories()}
+    assert set(found["source"].to_pylist()) > {"sasrec", "linear"}
+    by_user: dict[str, list[dict]] = {}
+    for row in found.to_pylist():
+        by_user.setdefault(row["user_id"], []).append(row)
+    assert set(by_user) == set(histories)
+    for user, rows in by_user.items():
+        assert [row["rank"] for row in rows] == list(range(1, 13))
+        assert not {row["item_id"] for row in rows} & set(histories[user])
+        priors = [row["prior"] for row in rows if row["source"] != "popular"]
+        assert priors == sorted(priors, reverse=True) and len(priors) >= 10
+
+
+def test_it_beats_each_source_by_its_share(lake: Config) -> None:
+    """On the held-out items of the test users, whom nothing has learned from."""
+    testing = [
+        row for row in shop_histories() if row["split"] == "test" and row["item_ids"][-1] not in row["item_ids"][:-1]
+    ]
+    users = pa.table(
+        {"user_id": [row["user_id"] for row in testing], "item_ids": [row["item_ids"][:-1] for row in testing]}
+    )
+    targets = {row["user_id"]: row["item_ids"][-1] for row in testing}
+    off = Config(**(lake.model_dump() | {"retrieve": lake.retrieve.model_dump() | {"fusion": {}}}))
+
+    def recall(config: Config) -> float:
+        retriever = Retriever(config)
+        found = retriever.candidates(users, retriever.similar_users(users))
+        named = found.filter(pc.less_equal(found["rank"], 3)).to_pylist()
+        return float(np.mean([targets[row["user_id"]] == row["item_id"] for row in named])) * 3
+
+    assert recall(lake) > 1.5 * recall(off)
+
+
+def test_without_change_nothing_is_learned_or_retrieved_anew(lake: Config) -> None:
+    before = fusion.place(lake).read_text(), tables.version(lake.lake.root, "candidates")
+    train_fusion(lake, "again")
+    retrieve(lake, "again")
+    assert (fusion.place(lake).read_text(), tables.version(lake.lake.root, "candidates")) == before
+    assert "same" in notes(lake, "again")["skipped"]
+
+
+def test_another_fusion_is_another_identity(lake: Config) -> None:
+    with Retriever(lake) as retriever:
+        assert retriever.identity != retriever.model_hash
+        assert retriever.identity.endswith(fusion.load(fusion.place(lake)).hash)
+
+
+def test_counts_that_have_seen_what_is_held_out_are_refused(tmp_path: Path) -> None:
+    config, rows = settings(tmp_path), shop_histories()
+    write_lake(config, rows, counted=[row["item_ids"] for row in rows])
+    with pytest.raises(InputError, match="held out"):
+        train_fusion(config, "leaking")
+
+
+def test_too_few_users_and_fixed_weights(tmp_path: Path) -> None:
+    config = settings(tmp_path, min_users=5000)
+    write_lake(config, shop_histories())
+    train_fusion(config, "few")
+    assert fusion.load(fusion.place(config)).hash == fusion.fixed().hash
+    retrieve(config, "few")
+    assert tables.count(config.lake.root, "candidates") == 12 * USERS
+
+
+def test_off_it_is_skipped(tmp_path: Path) -> None:
+    config = settings(tmp_path, enabled=False)
+    train_fusion(config, "off")
+    assert "enabled" in notes(config, "off")["skipped"] and not fusion.place(config).exists()
+
+
+def test_above_its_limit_cooccurrence_stands_in_for_ease(tmp_path: Path) -> None:
+    config = settings(tmp_path, ease_items=ITEMS - 1)
+    write_lake(config, shop_histories())
+    with Retriever(config) as retriever:
+        assert retriever.preranker.context.linear is None
+    train_fusion(config, "large")
+    assert fusion.load(fusion.place(config)).facts["learned"]
+
+
+def test_a_table_from_before_a_column_came_is_read_and_replaced(tmp_path: Path) -> None:
+    rows = tables.from_rows("candidates", [{"user_id": "u", "item_id": "i", "source": "new", "rank": 1}])
+    write_deltalake(str(tmp_path / "candidates"), rows.drop_columns(["prior"]))
+    assert tables.read(str(tmp_path), "candidates").equals(rows)
+    tables.replace(str(tmp_path), "candidates", rows)
+    assert tables.read(str(tmp_path), "candidates").equals(rows)
+
+
+def test_words_of_the_levels_follow_those_of_before(lake: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = {"fusion": lake.retrieve.fusion.model_dump() | {"words": True}}
+    config = Config(**(lake.model_dump() | {"retrieve": lake.retrieve.model_dump() | fused}))
+    users = pa.table({name: [row[name] for row in shop_histories()[:30]] for name in ("user_id", "item_ids")})
+    rng = np.random.default_rng(0)
+    names, items = rng.permutation([(user, item) for user in users["user_id"].to_pylist() for item in NAMES])[:200].T
+    pairs = pa.table({"user_id": names, "item_id": items})
+    plain, retriever = Retriever(lake), Retriever(config)
+    similar = retriever.similar_users(users)
+    before = plain.evidence(users, pairs, similar)["levels"].to_pylist()
+    monkeypatch.setattr(retriever, "batch_users", 7)
+    after = retriever.evidence(users, pairs, similar)["levels"].to_pylist()
+    learned = fusion.load(fusion.place(lake))
+    edges = learned.edges[learned.pieces.index("popularity")]
+    popularity = retriever.preranker.context.popularity
+    for old, new, item in zip(before, after, items, strict=True):
+        assert new.startswith(f"{old}, sasrec ")
+        level = sum(edge <= float(np.float32(np.log1p(popularity[NAMES.index(item)]))) for edge in edges)
+        assert new.endswith(f"popularity {level}")
+    assert any("sasrec unknown" in words for words in after)

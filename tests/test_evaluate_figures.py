@@ -26,7 +26,7 @@ TEST = TestSet(
 
 @pytest.fixture
 def config() -> Config:
-    return Config(inputs={"items": "-", "interactions": "-"}, dataset="tiny [shop]", evaluate={"ks": [1, 2]})
+    return Config(inputs={"items": "-", "interactions": "-"}, dataset="tiny [shop]", evaluation={"ks": [1, 2]})
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def make_config(root: Path, **evaluate: int) -> Config:
     return Config(
         inputs={"items": "items.csv", "interactions": "interactions.csv"},
         lake={"root": str(root)},
-        evaluate={"negatives": 5, **evaluate},
+        evaluation={"negatives": 5, **evaluate},
     )
 
 

@@ -66,7 +66,7 @@ def _figures(config: Config, stage: runs.Stage, test: TestSet) -> list[dict]:
 
 def made_from(config: Config) -> str:
     """Hash of the models and settings that the figures are about."""
-    names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluate"
+    names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluation"
     model = sasrec.describe(sasrec.folder(config)) or {}
     versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
@@ -105,7 +105,7 @@ def _outcomes(config: Config, stage: runs.Stage, test: TestSet) -> list[Outcome]
 def figures(config: Config, run_id: str, outcomes: list[Outcome]) -> list[dict]:
     """Rows of `evaluation`, all over the same bootstrap resamples of the users."""
     users = len(outcomes[0].target)
-    weights = metrics.resamples(users, config.evaluate.bootstrap, config.run.seed)
+    weights = metrics.resamples(users, config.evaluation.bootstrap, config.run.seed)
     rows = []
     for outcome in outcomes:
         for name, metric, k, estimator in _estimators(config, outcome):
@@ -122,7 +122,7 @@ def _estimators(config: Config, outcome: Outcome) -> list[tuple]:
     found = [
         (name, metric, k, metrics.mean(function(ranks, k)))
         for name, ranks in ((protocol.sampled_name(config), sampled), (protocol.FULL, outcome.full))
-        for k in sorted(set(config.evaluate.ks))
+        for k in sorted(set(config.evaluation.ks))
         for metric, function in AT_K.items()
     ]
     name = protocol.sampled_name(config)

@@ -1,7 +1,7 @@
 """Who is tested, on which item, against which others. Reads `histories` and `catalog`; knows no method.
 
 Split by user: of a test user the last item is held out and the rest is its history. Two protocols share those users:
-sampled ranks the target among `evaluate.negatives` uniform random items (the paper's 1 + 20), full ranks it among the
+sampled ranks the target among `evaluation.negatives` uniform random items (the paper's 1 + 20), full ranks it among the
 whole catalog, seen items out. The catalog here is what can be recommended at all: available, and let in by `rules:`
 (quotas, which shape a list, are not applied). A test user is left out where no list could name its target: the target
 is not in that catalog, or the user had taken it before.
@@ -65,7 +65,7 @@ class Outcome:
 
 def sampled_name(config: Config) -> str:
     """Name of the sampled protocol in the evaluation table."""
-    return f"{SPLIT}/sampled-1+{config.evaluate.negatives}"
+    return f"{SPLIT}/sampled-1+{config.evaluation.negatives}"
 
 
 def load(config: Config) -> TestSet:
@@ -129,12 +129,12 @@ def _test_set(rows: list[dict], items: list[str], config: Config) -> TestSet:
         reason = _unfit(row["item_ids"], columns)
         if reason:
             left_out[reason] += 1
-        elif len(users) < config.evaluate.max_users:
+        elif len(users) < config.evaluation.max_users:
             drawn = _negatives(row, columns, config)
             users.append(row["user_id"])
             histories.append(row["item_ids"][:-1])
             targets.append(columns[row["item_ids"][-1]])
-            negatives.append(drawn + [-1] * (config.evaluate.negatives - len(drawn)))
+            negatives.append(drawn + [-1] * (config.evaluation.negatives - len(drawn)))
     table = pa.table([users, histories], schema=USERS)
     return TestSet(items, table, np.array(targets), np.array(negatives), dict(left_out))
 
@@ -155,9 +155,9 @@ def _negatives(row: dict, columns: dict[str, int], config: Config) -> list[int]:
     """Uniform without replacement from the catalog less the user's whole history, target included."""
     taken = {columns[item] for item in row["item_ids"] if item in columns}
     generator = np.random.default_rng([_number(config.run.seed, row["user_id"]), 1])
-    size = min(config.evaluate.negatives + len(taken), len(columns))
+    size = min(config.evaluation.negatives + len(taken), len(columns))
     drawn = generator.choice(len(columns), size=size, replace=False)
-    return [int(column) for column in drawn if column not in taken][: config.evaluate.negatives]
+    return [int(column) for column in drawn if column not in taken][: config.evaluation.negatives]
 
 
 def _number(seed: int, user_id: str) -> int:

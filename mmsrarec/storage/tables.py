@@ -242,7 +242,10 @@ def from_rows(name: str, rows: list[dict]) -> pa.Table:
 
 
 def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
-    return open_dataset(address(root, name), table)
+    """A column that came into the schema after the table was written is null."""
+    found = open_dataset(address(root, name), table)
+    missing = [field for field in TABLES[name] if field.name not in found.schema.names]
+    return found.replace_schema(pa.schema([*found.schema, *missing])) if missing else found
 
 
 def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
@@ -267,7 +270,9 @@ def _write(
         data = data.select(schema.names).cast(schema)
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
-    how: dict[str, Any] = {"mode": mode, "predicate": predicate}
+    # A whole table gets the columns that we know today, whatever it had.
+    replaced = {"schema_mode": "overwrite"} if mode == "overwrite" and predicate is None else {}
+    how: dict[str, Any] = {"mode": mode, "predicate": predicate, **replaced}
     with _named(root, name):
         write_deltalake(
             address(root, name),

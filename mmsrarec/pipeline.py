@@ -13,12 +13,13 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.progress import duration, under_way
 from mmsrarec.reports import metrics
-from mmsrarec.storage import lock, runs
+from mmsrarec.storage import lock, runs, tables
 from mmsrarec.storage.resume import Run
 
 
@@ -77,16 +78,30 @@ def _run_first(run: Run, left: list[str]) -> None:
     name, config = left[0], run.config
     if config.budget.limited:
         importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left)
-    started = time.monotonic()
-    with under_way(name):
-        run_stage(name, config, run.run_id)
-    _completed(run, name, time.monotonic() - started)
+    if name == "evaluate":
+        _make_lakes(config, run.run_id)
+    _timed(name, config, run.run_id)
     metrics.write(config)
 
 
-def _completed(run: Run, name: str, seconds: float) -> None:
-    """Say what a stage has done: the line that stays of it on a terminal."""
-    row = next(row for row in reversed(runs.ledger(run.config, run.run_id)) if row["stage"] == name)
+def _make_lakes(config: Config, run_id: str) -> None:
+    """The lakes of evaluation.protocol, as far as this run has not made them: they keep its stages in their ledgers."""
+    for lake in importlib.import_module("mmsrarec.evaluation.lakes").lakes(config):
+        rows = runs.ledger(lake.config, run_id)
+        done = {row["stage"] for row in rows if row["status"] == "completed"}
+        for name in dropwhile(done.__contains__, lake.stages):
+            tables.delete(lake.config.lake.root, "rejects", f"run_id = '{run_id}' AND stage = '{name}'")
+            with log.context(stage=f"{lake.name}/{name}"):
+                _timed(name, lake.config, run_id)
+
+
+def _timed(name: str, config: Config, run_id: str) -> None:
+    """Run a stage and say what it has done: the line that stays of it on a terminal."""
+    started = time.monotonic()
+    with under_way(name):
+        run_stage(name, config, run_id)
+    seconds = time.monotonic() - started
+    row = next(row for row in reversed(runs.ledger(config, run_id)) if row["stage"] == name)
     counts = {count: row[count] for count in ("rows_in", "rows_out", "rows_rejected")}
     said = [f"{name}: completed in {duration(seconds)}", f"{row['rows_in']:,} rows in, {row['rows_out']:,} out"]
     if rejected := row["notes"].get("rejected"):

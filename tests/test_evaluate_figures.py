@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from mmsrarec.config import Config
-from mmsrarec.evaluation import cascade, evaluate, metrics, report
+from mmsrarec.evaluation import cascade, metrics, report
+from mmsrarec.evaluation.figures import figures
 from mmsrarec.evaluation.metrics import MISS, Ranks
-from mmsrarec.evaluation.protocol import Outcome, TestSet
+from mmsrarec.evaluation.outcome import Outcome
+from mmsrarec.evaluation.protocol import TestSet
 from mmsrarec.schemas import KEYS
 from mmsrarec.storage import tables
 

@@ -9,7 +9,7 @@ import pytest
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.evaluation import metrics, protocol
+from mmsrarec.evaluation import metrics, outcome, protocol
 from mmsrarec.storage import tables
 
 ITEMS = [f"item {number:02d}" for number in range(40)]
@@ -131,20 +131,20 @@ def test_full_ranking_leaves_seen_items_out_and_batches_agree(lake: Path, monkey
     def scorer(users: pa.Table) -> np.ndarray:
         return np.broadcast_to(preference, (len(users), len(test.items)))
 
-    outcome = protocol.run("fixed", scorer, test)
+    found = outcome.run("fixed", scorer, test)
     for row, history in enumerate(test.users["item_ids"].to_pylist()):
         own = preference[test.targets[row]]
         rest = [preference[c] for c, item in enumerate(test.items) if item not in history and c != test.targets[row]]
-        assert outcome.full.above[row] == sum(score > own for score in rest)
-        assert outcome.full.tied[row] == sum(score == own for score in rest)
-        assert outcome.full.others[row] == len(rest)
+        assert found.full.above[row] == sum(score > own for score in rest)
+        assert found.full.tied[row] == sum(score == own for score in rest)
+        assert found.full.others[row] == len(rest)
         drawn = [preference[column] for column in test.negatives[row] if column >= 0]
-        assert [score for score in outcome.negatives[row] if score == score] == drawn
-    monkeypatch.setattr(protocol, "CELLS", 3 * len(test.items))
-    again = protocol.run("fixed", scorer, test)
-    assert (again.full.above == outcome.full.above).all()
-    assert np.array_equal(again.negatives, outcome.negatives, equal_nan=True)
-    assert metrics.hit_rate(outcome.full, len(test.items)).mean() == 1.0
+        assert [score for score in found.negatives[row] if score == score] == drawn
+    monkeypatch.setattr(outcome, "CELLS", 3 * len(test.items))
+    again = outcome.run("fixed", scorer, test)
+    assert (again.full.above == found.full.above).all()
+    assert np.array_equal(again.negatives, found.negatives, equal_nan=True)
+    assert metrics.hit_rate(found.full, len(test.items)).mean() == 1.0
 
 
 def test_no_test_user_is_an_empty_test_set(tmp_path: Path) -> None:

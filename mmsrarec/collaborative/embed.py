@@ -18,6 +18,7 @@ from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 
 STATE_BATCH = 512
+LISTS = ("item_ids", "timestamps")  # of a history, alike in length and order
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,20 @@ def read_histories(config: Config) -> pa.Table:
 
 
 def training_part(histories: pa.Table) -> pa.Table:
-    """user_id and item_ids of the same rows without the held-out items at their end."""
-    flat, offsets = _flat(histories["item_ids"])
+    """user_id, item_ids and, if there, timestamps of the same rows without the held-out items at their end."""
+    unseen = held_out(histories)
+    parts = {name: _all_but(histories[name], unseen) for name in LISTS if name in histories.column_names}
+    return pa.table({"user_id": histories["user_id"], **parts})
+
+
+def _all_but(lists: pa.ChunkedArray, last: np.ndarray) -> pa.Array:
+    """The lists without their last elements, as many as `last` says of each."""
+    flat, offsets = _flat(lists)
     lengths = np.diff(offsets)
-    kept = lengths - np.minimum(held_out(histories), lengths)
+    kept = lengths - np.minimum(last, lengths)
     seen = np.arange(len(flat)) - np.repeat(offsets[:-1], lengths) < np.repeat(kept, lengths)
     shorter = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
-    item_ids = pa.ListArray.from_arrays(shorter, flat.filter(pa.array(seen)))
-    return pa.table({"user_id": histories["user_id"], "item_ids": item_ids})
+    return pa.ListArray.from_arrays(shorter, flat.filter(pa.array(seen)))
 
 
 def held_out(histories: pa.Table) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""The configuration as a whole; its sections are in data.py, models.py, evaluation.py and nights.py. Every setting with its meaning
-stands there and nowhere else; frozen, and refused at birth where it is nonsense.
+"""The configuration as a whole; its sections are in data.py, models.py, evaluation.py and nights.py. Every setting with
+its meaning stands there and nowhere else; frozen, and refused at birth where it is nonsense.
 
 Relative paths are relative to the directory the command is started in.
 """

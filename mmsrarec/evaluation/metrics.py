@@ -19,7 +19,7 @@ MISS = np.iinfo(np.int64).max // 4  # `above` of a target that the method never 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each question's target stands, int64 [questions]: items scored above it, tied with it, ranked beside it in all."""
+    """Where each target stands, int64 [questions]: items scored above it, tied with it, ranked beside it in all."""
 
     above: np.ndarray
     tied: np.ndarray
@@ -27,7 +27,7 @@ class Ranks:
 
 
 def ranks(target: np.ndarray, others: np.ndarray) -> Ranks:
-    """From the targets' scores [users] and the other items' [users, items], higher is better.
+    """From the targets' scores [questions] and the other items' [questions, items], higher is better.
 
     NaN among `others` means "not ranked here" (a seen item, padding); a NaN target was not ranked itself: a miss.
     """

@@ -1,6 +1,6 @@
 """What of the histories a lake keeps, and how much of that is held out from all learning, by the protocol.
 
-    the night, user_split   whole histories; of validation and test users (a hash of the user) the last items are held out
+    the night, user_split   whole histories; of validation and test users (a hash) the last items are held out
     leave_one_out           test: whole histories, everybody's last items held out
                             fit: without those; the last ones of what is left are held out
     time_split              test: whole histories, all from the second cut time on held out

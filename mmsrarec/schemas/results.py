@@ -170,7 +170,7 @@ RESULTS: dict[str, Table] = {
             ),
             "k": (LONG, "length of the list that counts; 0 for auc and auc_pooled"),
             "value": (DOUBLE, "the figure; a share from 0 to 1, a bias from -1 to 1, or a ratio"),
-            "low": (DOUBLE, "lower end of the 95% interval; null for coverage, which has none"),
+            "low": (DOUBLE, "lower end of the 95% interval; null where there is none, as for coverage"),
             "high": (DOUBLE, "upper end"),
             "users": (LONG, "test users behind it"),
             "seconds": (DOUBLE, "time that the method took"),

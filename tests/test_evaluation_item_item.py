@@ -1,6 +1,5 @@
 """Baselines that learn, against slow references on histories made by hand; and that tuning looks at no test user."""
 
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -50,7 +50,10 @@ STAGES: dict[str, StageEntry] = {
     "retrieve": StageEntry("mmsrarec.collaborative.retrieve", "Similar users, candidates and evidence for every user."),
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
-    "evaluate": StageEntry("mmsrarec.evaluation.evaluate", "HR, NDCG and AUC on held-out items, beside the baselines."),
+    "evaluate": StageEntry(
+        "mmsrarec.evaluation.evaluate",
+        "HR, NDCG and AUC on held-out items, beside the baselines; with evaluation.protocol from raw files on.",
+    ),
     "clean": StageEntry("mmsrarec.publishing.clean", "Delete what dead runs left and what nobody needs any more."),
     "report": StageEntry("mmsrarec.reports.page.stage", "Write the page about the night, one HTML file."),
 }
@@ -76,12 +79,16 @@ def run_stages(run: Run) -> None:
 def _run_first(run: Run, left: list[str]) -> None:
     """The first of the stages that are left."""
     name, config = left[0], run.config
-    if config.budget.limited:
-        importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left)
     if name == "evaluate":
         _make_lakes(config, run.run_id)
+    _affordable(config, run.run_id, left)
     _timed(name, config, run.run_id)
     metrics.write(config)
+
+
+def _affordable(config: Config, run_id: str, left: list[str]) -> None:
+    if config.budget.limited:
+        importlib.import_module("mmsrarec.planning.plan").require(config, run_id, left)
 
 
 def _make_lakes(config: Config, run_id: str) -> None:
@@ -89,9 +96,12 @@ def _make_lakes(config: Config, run_id: str) -> None:
     for lake in importlib.import_module("mmsrarec.evaluation.lakes").lakes(config):
         rows = runs.ledger(lake.config, run_id)
         done = {row["stage"] for row in rows if row["status"] == "completed"}
-        for name in dropwhile(done.__contains__, lake.stages):
+        left = list(dropwhile(done.__contains__, lake.stages))
+        for number, name in enumerate(left):
             tables.delete(lake.config.lake.root, "rejects", f"run_id = '{run_id}' AND stage = '{name}'")
-            with log.context(stage=f"{lake.name}/{name}"):
+            with log.context(stage=name):
+                log.say(f"{name}: of {lake.name}, {lake.config.lake.root}", "lake_stage")
+                _affordable(lake.config, run_id, left[number:])
                 _timed(name, lake.config, run_id)
 
 

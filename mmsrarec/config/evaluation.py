@@ -42,7 +42,9 @@ class Evaluation(Section):
     max_users: Positive = Field(1000, description="test users drawn at most")
     tuning_users: Positive = Field(2000, description="validation users drawn at most to tune baselines on")
     bootstrap: Positive = Field(1000, description="resamples behind an interval")
-    slices: bool = Field(False, description="also by history length, popularity and age of the target, cold ones, gap")
+    slices: bool = Field(
+        False, description="also by history length, the target's popularity, cold items and users, and gap in time"
+    )
     ease_items: Count = Field(25_000, description="largest catalog that EASE, which inverts items x items, is tried on")
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from night to night (sasrec.refresh_days), the last figures are shown again and 
 
 import hashlib
 import json
+from functools import cached_property
 
 from mmsrarec import log
 from mmsrarec.collaborative import sasrec
@@ -133,12 +134,23 @@ class _Methods:
             scorer = self._tuned(method)
         return outcome.run(method, scorer, test, self._listed)
 
+    @cached_property
+    def _validation(self) -> TestSet:
+        return protocol.load(self._fit, "validation", self._config.evaluation.tuning_users)
+
+    @cached_property
+    def _tuned_on(self) -> item_item.Training:
+        return item_item.training(self._fit, self._validation.items)
+
+    @cached_property
+    def _learned_from(self) -> item_item.Training:
+        return item_item.training(self._asked, self._test.items)
+
     def _tuned(self, method: str) -> outcome.Scorer:
-        baseline, items = tuning.BASELINES[method], self._test.items
-        questions = protocol.load(self._fit, "validation", self._config.evaluation.tuning_users)
-        parameters = tuning.tuned(baseline, item_item.training(self._fit, questions.items), questions)
+        baseline = tuning.BASELINES[method]
+        parameters = tuning.tuned(baseline, self._tuned_on, self._validation)
         self._stage.notes.setdefault("tuned", {})[method] = parameters
-        return tuning.scorer(baseline, item_item.training(self._asked, items), parameters)
+        return tuning.scorer(baseline, self._learned_from, parameters)
 
     def _left_out(self, method: str, why: str) -> None:
         self._stage.notes.setdefault("methods_left_out", {})[method] = why

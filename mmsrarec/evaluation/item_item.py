@@ -111,6 +111,7 @@ def ease(data: Training, l2: float) -> Learned:
         corner = np.tril(inverse[part, part])
         inverse[part, part] = corner + np.tril(corner, -1).T
         inverse[part, part.stop :] = inverse[part.stop :, part].T
+    inverse = inverse.T  # the same, for it is symmetric, but laid out in rows
     inverse /= -np.diag(inverse)
     inverse[np.diag_indices_from(inverse)] = 0
     return lambda histories: histories @ inverse

@@ -18,7 +18,7 @@ from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
 from mmsrarec.evaluation import baselines, cascade, item_item, lakes, outcome, protocol, report, tuning
 from mmsrarec.evaluation.figures import figures
-from mmsrarec.evaluation.outcome import Outcome
+from mmsrarec.evaluation.outcome import Outcome, Scorer
 from mmsrarec.evaluation.protocol import TestSet
 from mmsrarec.keywords import prompt as keywords_prompt
 from mmsrarec.recommendation import prompt
@@ -42,8 +42,9 @@ def evaluate(config: Config, run_id: str) -> None:
         test = protocol.load(asked)
         stage.notes |= {"users": test.asked_users, "questions": len(test.users), "left_out": test.left_out}
         stage.notes["catalog"] = len(test.items)
-        stage.versions["evaluated"] = made_from(asked)
-        rows = [] if config.evaluation.protocol else last_figures(config, stage.versions["evaluated"])
+        of_night = config.evaluation.protocol is None
+        stage.versions["evaluated"] = made_from(config) if of_night else run_id
+        rows = last_figures(config, stage.versions["evaluated"]) if of_night else []
         if rows:
             stage.notes["skipped"] = f"same models and settings as in run {rows[0]['run_id']}"
             log.say(f"evaluate: {stage.notes['skipped']}", "unchanged")
@@ -103,7 +104,7 @@ def _outcomes(config: Config, stage: runs.Stage, test: TestSet) -> list[Outcome]
     found = []
     with stage.progress(len(named), "methods") as progress:
         for method in sorted(named, key=lambda name: name == cascade.METHOD):
-            if answered := asks.outcome(method):
+            if answered := asks.answer(method):
                 found.append(answered)
             progress.advance(note=method)
     return found
@@ -117,7 +118,7 @@ class _Methods:
         self._fit, self._asked = lakes.place(config, "fit"), lakes.place(config, "test")
         self._listed = max(config.evaluation.ks)
 
-    def outcome(self, method: str) -> Outcome | None:
+    def answer(self, method: str) -> Outcome | None:
         """None where this method has no answer here, which is said."""
         config, test = self._asked, self._test
         if method == cascade.METHOD:
@@ -146,7 +147,7 @@ class _Methods:
     def _learned_from(self) -> item_item.Training:
         return item_item.training(self._asked, self._test.items)
 
-    def _tuned(self, method: str) -> outcome.Scorer:
+    def _tuned(self, method: str) -> Scorer:
         baseline = tuning.BASELINES[method]
         parameters = tuning.tuned(baseline, self._tuned_on, self._validation)
         self._stage.notes.setdefault("tuned", {})[method] = parameters

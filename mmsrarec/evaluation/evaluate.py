@@ -2,13 +2,15 @@
 
 Values are shares in [0, 1] with the 95% bootstrap interval over users. k is 0 for the metrics without a cut-off:
 auc (per question, then averaged) and auc_pooled (all pairs together), both for the sampled protocol only, because
-the cascade ranks no item behind its candidates. seconds is the method's own time in this run; answers that the engine
-gave before cost nothing. Of a night the figures are about models and settings: while those stay, and SASRec is kept
+the cascade ranks no item behind its candidates. seconds is the method's own time in this stage, its tuning included;
+answers that the engine gave before cost nothing, and SASRec's training is a stage of its own. Of a night the figures are about models and settings: while those stay, and SASRec is kept
 from night to night (sasrec.refresh_days), the last figures are shown again and no engine is asked.
 """
 
 import hashlib
 import json
+import time
+from dataclasses import replace
 from functools import cached_property
 
 from mmsrarec import log
@@ -104,8 +106,9 @@ def _outcomes(config: Config, stage: runs.Stage, test: TestSet) -> list[Outcome]
     found = []
     with stage.progress(len(named), "methods") as progress:
         for method in sorted(named, key=lambda name: name == cascade.METHOD):
+            started = time.monotonic()
             if answered := asks.answer(method):
-                found.append(answered)
+                found.append(replace(answered, seconds=time.monotonic() - started))
             progress.advance(note=method)
     return found
 

@@ -3,8 +3,9 @@
 Values are shares in [0, 1] with the 95% bootstrap interval over users. k is 0 for the metrics without a cut-off:
 auc (per question, then averaged) and auc_pooled (all pairs together), both for the sampled protocol only, because
 the cascade ranks no item behind its candidates. seconds is the method's own time in this stage, its tuning included;
-answers that the engine gave before cost nothing, and SASRec's training is a stage of its own. Of a night the figures are about models and settings: while those stay, and SASRec is kept
-from night to night (sasrec.refresh_days), the last figures are shown again and no engine is asked.
+answers that the engine gave before cost nothing, and SASRec's training is a stage of its own. Of a night the figures
+are about models and settings: while those stay, and SASRec is kept from night to night (sasrec.refresh_days), the last
+figures are shown again and no engine is asked.
 """
 
 import hashlib

@@ -40,7 +40,7 @@ def tuned(baseline: Baseline, data: Training, questions: TestSet) -> tuple[float
     for parameter in baseline.learning:
         learned = baseline.learn(data, parameter)
         for decay in baseline.decays:
-            found = outcome.run("tuning", item_item.scorer(learned, data, decay), questions)
+            found = outcome.run("tuning", item_item.scorer(learned, data, decay), questions, 0)
             value = float(metrics.ndcg(found.full, TUNED_AT).mean())
             if value > best:
                 best, chosen = value, (parameter, decay)

@@ -125,12 +125,12 @@ class _Methods:
     def answer(self, method: str) -> Outcome | None:
         """None where this method has no answer here, which is said."""
         config, test = self._asked, self._test
+        if why := self._unfit(method):
+            self._stage.notes.setdefault("methods_left_out", {})[method] = why
+            log.say(f"evaluate: {method} left out: {why}", "method_left_out")
+            return None
         if method == cascade.METHOD:
-            if not lakes.asks_mllm(self._config):
-                return self._left_out(method, "asked only in the night's cut, one question per user")
             return cascade.run(self._config, self._stage, Retriever(config), test)
-        if method == "ease" and len(test.items) > self._config.evaluation.ease_items:
-            return self._left_out(method, f"{len(test.items):,} items are more than evaluation.ease_items")
         if method == "sasrec":
             scorer = baselines.sasrec(Retriever(config), test.items)
         elif method == "item_cooccurrence":
@@ -157,6 +157,11 @@ class _Methods:
         self._stage.notes.setdefault("tuned", {})[method] = parameters
         return tuning.scorer(baseline, self._learned_from, parameters)
 
-    def _left_out(self, method: str, why: str) -> None:
-        self._stage.notes.setdefault("methods_left_out", {})[method] = why
-        log.say(f"evaluate: {method} left out: {why}", "method_left_out")
+    def _unfit(self, method: str) -> str | None:
+        """Why a method cannot be asked here."""
+        items, most = len(self._test.items), self._config.evaluation.ease_items
+        if method == cascade.METHOD and not lakes.asks_mllm(self._config):
+            return "asked only in the night's cut, one question per user"
+        if method == "ease" and items > most:
+            return f"{items:,} items are more than evaluation.ease_items={most:,}"
+        return None

@@ -25,9 +25,9 @@ def figures(config: Config, run_id: str, outcomes: list[Outcome], test: TestSet,
     """Rows of `evaluation`; `popularity` [items] is the training interactions of each item of the test set."""
     weights = metrics.resamples(test.asked_users, config.evaluation.bootstrap, config.run.seed)
     base = next((outcome for outcome in outcomes if outcome.method == config.evaluation.baseline), None)
-    rows = []
+    rows: list[dict] = []
     for outcome in outcomes:
-        told = {"run_id": run_id, "dataset": config.dataset, "method": outcome.method, "seconds": outcome.seconds}
+        told: dict = {"run_id": run_id, "dataset": config.dataset, "method": outcome.method, "seconds": outcome.seconds}
         for name, metric, k, estimator, users in _estimators(config, outcome, base, test, popularity):
             found = (None if np.isnan(value) else value for value in metrics.estimate(estimator, weights))
             row = {
@@ -59,7 +59,8 @@ def _estimators(
         bias = metrics.popularity_bias(outcome.lists[:, :k], test.targets, popularity)
         yield full, "popularity_bias", k, metrics.mean(bias, owner), users
     beside = base.full if base and base is not outcome else None
-    for name, chosen in slices.of(test, popularity).items() if config.evaluation.slices else ():
+    sliced = slices.of(test, popularity) if config.evaluation.slices else {}
+    for name, chosen in sliced.items():
         yield from _at_k(f"{full}/{name}", outcome.full, beside, (ks[-1:], COMPARED), (owner, chosen))
 
 

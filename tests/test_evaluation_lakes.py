@@ -35,6 +35,7 @@ def test_a_night_is_evaluated_as_it_is(tmp_path: Path) -> None:
 def test_the_user_split_has_one_lake_and_the_model_only_there(tmp_path: Path) -> None:
     (lake,) = lakes.lakes(make_config(tmp_path, protocol="user_split"))
     assert lake.config.lake.root == str(tmp_path) and lake.stages == ("build_cf", "train_sasrec")
+    assert lake.config.sasrec.refresh_days == 0
     asked = make_config(tmp_path, protocol="user_split", methods=["mmsrarec"])
     assert [lake.stages for lake in lakes.lakes(asked)] == [("build_cf", "train_sasrec", "index_cf", "summarize_items")]
     for other in ({"protocol": "leave_one_out"}, {"protocol": "user_split", "positions": 2}):
@@ -56,6 +57,7 @@ def test_two_lakes_and_the_second_trains_as_long_as_was_best_in_the_first(tmp_pa
     assert (test.config.lake.root, test.config.evaluation.part) == (f"{tmp_path}/test", "test")
     assert test.config.sasrec.epochs == 7 and fit.config.sasrec.epochs == config.sasrec.epochs
     assert next(found, None) is None
+    assert fit.config.sasrec.refresh_days == test.config.sasrec.refresh_days == 0, "no checkpoint of another protocol"
     assert lakes.place(config, "test").lake.root == test.config.lake.root
 
 

@@ -29,7 +29,7 @@ def lakes(config: Config) -> Iterator[Lake]:
     if config.evaluation.protocol is None:
         return
     if not two_lakes(config):
-        yield Lake("the lake", config, _stages(config))
+        yield Lake("the lake", place(config, "test"), _stages(config))
         return
     yield Lake("fit", place(config, "fit"), _stages(config))
     yield Lake("test", _as_long(place(config, "test"), place(config, "fit")), _stages(config))
@@ -40,11 +40,15 @@ def two_lakes(config: Config) -> bool:
 
 
 def place(config: Config, part: str) -> Config:
-    """The configuration of the lake where validation (fit) or test questions are asked."""
-    if not two_lakes(config):
+    """The configuration of the lake where validation (fit) or test questions are asked. SASRec is never kept there from
+    other histories, as from night to night: another protocol's checkpoint has seen what this one asks."""
+    if config.evaluation.protocol is None:
         return config
+    found = config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"refresh_days": 0})})
+    if not two_lakes(config):
+        return found
     lake = config.lake.model_copy(update={"root": config.table(part)})
-    return config.model_copy(update={"lake": lake, "evaluation": config.evaluation.model_copy(update={"part": part})})
+    return found.model_copy(update={"lake": lake, "evaluation": config.evaluation.model_copy(update={"part": part})})
 
 
 def asks_mllm(config: Config) -> bool:

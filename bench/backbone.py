@@ -57,9 +57,8 @@ def keyword_f1(out: Path, items: int) -> dict[str, float]:
 def figures(lake: Path) -> dict[tuple[str, str, str], dict]:
     rows = tables.read(str(lake), "evaluation").to_pylist()
     last = max(row["run_id"] for row in rows)
-    return {
-        (row["method"], row["protocol"], f"{row['metric']}@{row['k']}"): row for row in rows if row["run_id"] == last
-    }
+    last_rows = [row for row in rows if row["run_id"] == last and row["low"] is not None]
+    return {(row["method"], row["protocol"], f"{row['metric']}@{row['k']}"): row for row in last_rows}
 
 
 def show(name: str, lake: Path, base: float | None) -> float:

@@ -13,12 +13,13 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.progress import duration, under_way
 from mmsrarec.reports import ledger, metrics
-from mmsrarec.storage import lock, runs
+from mmsrarec.storage import lock, runs, tables
 from mmsrarec.storage.resume import Run
 
 
@@ -52,7 +53,10 @@ STAGES: dict[str, StageEntry] = {
     "retrieve": StageEntry("mmsrarec.collaborative.retrieve", "Similar users, candidates and evidence for every user."),
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
-    "evaluate": StageEntry("mmsrarec.evaluation.evaluate", "HR, NDCG and AUC on held-out items, beside the baselines."),
+    "evaluate": StageEntry(
+        "mmsrarec.evaluation.evaluate",
+        "HR, NDCG and AUC on held-out items, beside the baselines; with evaluation.protocol from raw files on.",
+    ),
     "clean": StageEntry("mmsrarec.publishing.clean", "Delete what dead runs left and what nobody needs any more."),
     "report": StageEntry("mmsrarec.reports.page.stage", "Write the page about the night, one HTML file."),
 }
@@ -84,18 +88,39 @@ def conclude(run: Run, status: int, seconds: float) -> None:
 def _run_first(run: Run, left: list[str]) -> None:
     """The first of the stages that are left."""
     name, config = left[0], run.config
-    if config.budget.limited:
-        importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left)
-    started = time.monotonic()
-    with under_way(name):
-        run_stage(name, config, run.run_id)
-    _completed(run, name, time.monotonic() - started)
+    if name == "evaluate":
+        _make_lakes(config, run.run_id)
+    _affordable(config, run.run_id, left)
+    _timed(name, config, run.run_id)
     metrics.write(config)
 
 
-def _completed(run: Run, name: str, seconds: float) -> None:
-    """Say what a stage has done: the line that stays of it on a terminal."""
-    row = next(row for row in reversed(runs.ledger(run.config, run.run_id)) if row["stage"] == name)
+def _affordable(config: Config, run_id: str, left: list[str]) -> None:
+    if config.budget.limited:
+        importlib.import_module("mmsrarec.planning.plan").require(config, run_id, left)
+
+
+def _make_lakes(config: Config, run_id: str) -> None:
+    """The lakes of evaluation.protocol, as far as this run has not made them: they keep its stages in their ledgers."""
+    for lake in importlib.import_module("mmsrarec.evaluation.lakes").lakes(config):
+        rows = runs.ledger(lake.config, run_id)
+        done = {row["stage"] for row in rows if row["status"] == "completed"}
+        left = list(dropwhile(done.__contains__, lake.stages))
+        for number, name in enumerate(left):
+            tables.delete(lake.config.lake.root, "rejects", f"run_id = '{run_id}' AND stage = '{name}'")
+            with log.context(stage=name):
+                log.say(f"{name}: of {lake.name}, {lake.config.lake.root}", "lake_stage")
+                _affordable(lake.config, run_id, left[number:])
+                _timed(name, lake.config, run_id)
+
+
+def _timed(name: str, config: Config, run_id: str) -> None:
+    """Run a stage and say what it has done: the line that stays of it on a terminal."""
+    started = time.monotonic()
+    with under_way(name):
+        run_stage(name, config, run_id)
+    seconds = time.monotonic() - started
+    row = next(row for row in reversed(runs.ledger(config, run_id)) if row["stage"] == name)
     counts = {count: row[count] for count in ("rows_in", "rows_out", "rows_rejected")}
     said = [f"{name}: completed in {duration(seconds)}", f"{row['rows_in']:,} rows in, {row['rows_out']:,} out"]
     if rejected := row["notes"].get("rejected"):

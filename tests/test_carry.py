@@ -104,7 +104,7 @@ def test_another_model_or_setting_is_a_change_for_everybody(lake) -> None:
 
 
 def test_what_does_not_touch_retrieval_changes_nothing(lake) -> None:
-    sections = {"engine": {"batch_rows": 1}, "evaluate": {"negatives": 5}, "index": {"token_env": "TOKEN"}}
+    sections = {"engine": {"batch_rows": 1}, "evaluation": {"negatives": 5}, "index": {"token_env": "TOKEN"}}
     assert carried(part(lake, **sections)) == ["u1", "u2"]
     put(lake, "item_keywords", [{"item_id": i, "model": "m", "prompt_version": "1"} for i in "ab"])
     assert carried(part(lake)) == ["u1", "u2"]

@@ -44,13 +44,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def test_popularity_is_the_training_interactions_for_every_user(config: Config) -> None:
-    scores = baselines.popularity(config, ITEMS)(USERS)
-    assert scores.shape == (4, 12)
-    assert scores[0].tolist() == [(7 * number) % 5 for number in range(12)]
-    assert (scores == scores[0]).all()
-
-
 def test_cooccurrence_sums_the_latest_items_neighbors(config: Config) -> None:
     rows = tables.read(config.lake.root, "item_cooccurrence").to_pylist()
     table = {(row["item_id"], row["neighbor_id"]): row["score"] for row in rows}
@@ -64,7 +57,7 @@ def test_cooccurrence_sums_the_latest_items_neighbors(config: Config) -> None:
 
 def test_cooccurrence_falls_back_to_popularity(config: Config) -> None:
     known, unknown = baselines.cooccurrence(config, ITEMS)(USERS)[[2, 3]]
-    popular = baselines.popularity(config, ITEMS)(USERS)[0]
+    popular = baselines.interactions(config, ITEMS)
     assert (np.argsort(unknown, kind="stable") == np.argsort(popular, kind="stable")).all()
     silent = known < 1e-8
     assert 1 < silent.sum() < 12

@@ -9,7 +9,7 @@ import pytest
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.evaluation import metrics, protocol
+from mmsrarec.evaluation import metrics, outcome, protocol
 from mmsrarec.storage import tables
 
 ITEMS = [f"item {number:02d}" for number in range(40)]
@@ -20,7 +20,7 @@ def make_config(root: Path, **evaluate: int) -> Config:
     return Config(
         inputs={"items": "items.csv", "interactions": "interactions.csv"},
         lake={"root": str(root)},
-        evaluate={"negatives": 5, **evaluate},
+        evaluation={"negatives": 5, **evaluate},
     )
 
 
@@ -131,20 +131,20 @@ def test_full_ranking_leaves_seen_items_out_and_batches_agree(lake: Path, monkey
     def scorer(users: pa.Table) -> np.ndarray:
         return np.broadcast_to(preference, (len(users), len(test.items)))
 
-    outcome = protocol.run("fixed", scorer, test)
+    found = outcome.run("fixed", scorer, test)
     for row, history in enumerate(test.users["item_ids"].to_pylist()):
         own = preference[test.targets[row]]
         rest = [preference[c] for c, item in enumerate(test.items) if item not in history and c != test.targets[row]]
-        assert outcome.full.above[row] == sum(score > own for score in rest)
-        assert outcome.full.tied[row] == sum(score == own for score in rest)
-        assert outcome.full.others[row] == len(rest)
+        assert found.full.above[row] == sum(score > own for score in rest)
+        assert found.full.tied[row] == sum(score == own for score in rest)
+        assert found.full.others[row] == len(rest)
         drawn = [preference[column] for column in test.negatives[row] if column >= 0]
-        assert [score for score in outcome.negatives[row] if score == score] == drawn
-    monkeypatch.setattr(protocol, "CELLS", 3 * len(test.items))
-    again = protocol.run("fixed", scorer, test)
-    assert (again.full.above == outcome.full.above).all()
-    assert np.array_equal(again.negatives, outcome.negatives, equal_nan=True)
-    assert metrics.hit_rate(outcome.full, len(test.items)).mean() == 1.0
+        assert [score for score in found.negatives[row] if score == score] == drawn
+    monkeypatch.setattr(outcome, "CELLS", 3 * len(test.items))
+    again = outcome.run("fixed", scorer, test)
+    assert (again.full.above == found.full.above).all()
+    assert np.array_equal(again.negatives, found.negatives, equal_nan=True)
+    assert metrics.hit_rate(found.full, len(test.items)).mean() == 1.0
 
 
 def test_no_test_user_is_an_empty_test_set(tmp_path: Path) -> None:
@@ -158,3 +158,80 @@ def test_no_test_user_is_an_empty_test_set(tmp_path: Path) -> None:
 def test_no_histories_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run build_cf first"):
         protocol.load(make_config(tmp_path))
+
+
+def write_tail(root: Path, tails: dict[str, tuple[int, int, str]], second: int = 1_000_000) -> None:
+    """user -> (length, held out, split); events an hour apart, but the third follows at once."""
+    rows = []
+    for number, (user, (length, held_out, split)) in enumerate(tails.items()):
+        items = [ITEMS[(number + place) % 40] for place in range(length)]
+        times = [(1_700_000_000 + 3600 * (place - (place == 2))) * second for place in range(length)]
+        rows.append({"user_id": user, "item_ids": items, "timestamps": times, "split": split, "held_out": held_out})
+    catalog = [{"item_id": item, "available": True} for item in ITEMS]
+    tables.replace(str(root), "catalog", tables.from_rows("catalog", catalog))
+    tables.replace(str(root), "histories", tables.from_rows("histories", rows))
+
+
+TAILS = {"three": (9, 3, "test"), "all": (4, 4, "test"), "one": (5, 1, "test"), "other": (9, 3, "validation")}
+
+
+def test_held_out_items_are_asked_in_turn_while_the_history_grows(tmp_path: Path) -> None:
+    write_tail(tmp_path, TAILS)
+    test = protocol.load(make_config(tmp_path, positions=8))
+    found: dict[str, list[tuple[int, str]]] = {}
+    for row, target in zip(test.users.to_pylist(), test.targets, strict=True):
+        found.setdefault(row["user_id"], []).append((len(row["item_ids"]), test.items[target]))
+    assert found == {
+        "three": [(place, ITEMS[place]) for place in (6, 7, 8)],
+        "all": [(place, ITEMS[1 + place]) for place in (1, 2, 3)],
+        "one": [(4, ITEMS[2 + 4])],
+    }
+    assert test.left_out == {"no_history": 1}
+    assert test.asked_users == 3 and len(test.owner) == 7
+    assert [len(set(test.owner[test.users["user_id"].to_numpy() == user])) for user in found] == [1, 1, 1]
+    keys = [(row["user_id"], row["position"]) for row in protocol.candidates_table(test).to_pylist()]
+    assert len(set(keys)) == 7
+
+
+def test_positions_bounds_how_many_are_asked_first_ones_first(tmp_path: Path) -> None:
+    write_tail(tmp_path, TAILS)
+    test = protocol.load(make_config(tmp_path, positions=2))
+    assert sorted(zip(test.users["user_id"].to_pylist(), test.lengths.tolist(), strict=True)) == [
+        ("all", 1),
+        ("one", 4),
+        ("three", 6),
+        ("three", 7),
+    ]
+
+
+def test_no_later_item_of_the_user_is_a_negative(tmp_path: Path) -> None:
+    write_tail(tmp_path, {f"u{number}": (30, 3, "test") for number in range(6)})
+    test = protocol.load(make_config(tmp_path, positions=3))
+    whole = {row["user_id"]: row["item_ids"] for row in tables.read(str(tmp_path), "histories").to_pylist()}
+    for user, negatives in zip(test.users["user_id"].to_pylist(), test.negatives, strict=True):
+        assert not {test.items[column] for column in negatives if column >= 0} & set(whole[user])
+    of_first = test.negatives[test.owner == 0]
+    assert len({tuple(row) for row in of_first.tolist()}) == 3, "each turn draws its own"
+
+
+def test_gaps_where_there_is_a_clock_alone(tmp_path: Path) -> None:
+    write_tail(tmp_path, TAILS)
+    test = protocol.load(make_config(tmp_path, positions=8))
+    of_all = test.gaps[[row["user_id"] == "all" for row in test.users.to_pylist()]]
+    assert of_all.tolist() == [3600.0, 0.0, 7200.0]
+    write_tail(tmp_path, TAILS, second=0)
+    assert np.isnan(protocol.load(make_config(tmp_path, positions=8)).gaps).all()
+
+
+def test_validation_questions_are_those_of_validation_users(tmp_path: Path) -> None:
+    write_tail(tmp_path, TAILS)
+    assert set(protocol.load(make_config(tmp_path, positions=8), "validation").users["user_id"].to_pylist()) == {
+        "other"
+    }
+
+
+def test_the_cut_is_part_of_a_protocol_name(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    assert protocol.full_name(config) == "user-split/full"
+    other = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"protocol": "leave_one_out"})})
+    assert protocol.sampled_name(other) == "leave-one-out/sampled-1+5"

@@ -54,7 +54,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Lake:
         sasrec={"dim": 16, "layers": 1, "epochs": 2, "device": "cpu"},
         retrieve={"neighbors": 20, "similar_users": 5},
         recommend={"history": 50},
-        evaluate={"negatives": 10},
+        evaluation={"negatives": 10},
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a network this small only waits for a second thread

@@ -76,23 +76,23 @@ def test_pooled_auc_compares_every_pair_of_all_users(scores: tuple) -> None:
     target, others = scores
     pool = [score for row in others for score in row if score == score]
     wins = [1.0 if t > o else 0.5 if t == o else 0.0 for t in target for o in pool]
-    assert metrics.pooled_auc(target, others, np.ones((1, 60)))[0] == pytest.approx(np.mean(wins))
+    assert metrics.pooled_auc(target, others, np.arange(60), np.ones((1, 60)))[0] == pytest.approx(np.mean(wins))
 
 
 def test_pooled_auc_of_a_resample_is_that_of_the_repeated_users(scores: tuple) -> None:
     target, others = scores
     weights = metrics.resamples(60, 5, seed=3)
-    values = metrics.pooled_auc(target, others, weights)
+    values = metrics.pooled_auc(target, others, np.arange(60), weights)
     for weight, value in zip(weights, values, strict=True):
         drawn = np.repeat(np.arange(60), weight.astype(int))
-        again = metrics.pooled_auc(target[drawn], others[drawn], np.ones((1, len(drawn))))[0]
+        again = metrics.pooled_auc(target[drawn], others[drawn], np.arange(60), np.ones((1, 60)))[0]
         assert value == pytest.approx(again)
 
 
 def test_pooled_auc_punishes_scores_that_do_not_compare_across_users() -> None:
     target, others = np.array([1.0, 101.0]), np.array([[0.0], [100.0]])
     assert metrics.auc(metrics.ranks(target, others)).tolist() == [1.0, 1.0]
-    assert metrics.pooled_auc(target, others, np.ones((1, 2)))[0] == pytest.approx(0.75)
+    assert metrics.pooled_auc(target, others, np.arange(2), np.ones((1, 2)))[0] == pytest.approx(0.75)
 
 
 def test_resamples_draw_every_user_as_often_on_average_and_repeat_with_the_seed() -> None:
@@ -105,7 +105,7 @@ def test_resamples_draw_every_user_as_often_on_average_and_repeat_with_the_seed(
 
 def test_interval_is_that_of_the_normal_approximation() -> None:
     values = np.random.default_rng(2).random(400)
-    value, low, high = metrics.estimate(metrics.mean(values), metrics.resamples(400, 4000, seed=7))
+    value, low, high = metrics.estimate(metrics.mean(values, np.arange(400)), metrics.resamples(400, 4000, seed=7))
     half = 1.96 * values.std() / np.sqrt(400)
     assert value == pytest.approx(values.mean())
     assert low == pytest.approx(value - half, abs=0.1 * half)
@@ -113,4 +113,4 @@ def test_interval_is_that_of_the_normal_approximation() -> None:
 
 
 def test_the_interval_of_a_constant_is_a_point() -> None:
-    assert metrics.estimate(metrics.mean(np.ones(9)), metrics.resamples(9, 50, seed=1)) == (1.0, 1.0, 1.0)
+    assert metrics.estimate(metrics.mean(np.ones(9), np.arange(9)), metrics.resamples(9, 50, seed=1)) == (1.0, 1.0, 1.0)

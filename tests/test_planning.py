@@ -33,7 +33,7 @@ COLORS = "red blue green black white orange violet brown".split()
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A lake after build_cf, with a ledger row for it."""
-    sections = {"retrieve": {"candidates": CANDIDATES}, "recommend": {"top_k": 3}, "evaluate": {"negatives": 4}}
+    sections = {"retrieve": {"candidates": CANDIDATES}, "recommend": {"top_k": 3}, "evaluation": {"negatives": 4}}
     made = Config(inputs={"items": "-", "interactions": "-"}, lake={"root": str(tmp_path / "lake")}, **sections)
     write(made, "catalog", [item(n) for n in range(ITEMS)])
     write(made, "histories", [history(n) for n in range(USERS)])

@@ -11,7 +11,7 @@ import torch
 from deltalake import write_deltalake
 from evidence_data import sequences
 
-from mmsrarec.collaborative import embed, fusion, sasrec
+from mmsrarec.collaborative import checkpoint, embed, fusion
 from mmsrarec.collaborative.pieces import counting
 from mmsrarec.collaborative.retrieve import Retriever, retrieve
 from mmsrarec.collaborative.sasrec import SasRec
@@ -67,7 +67,9 @@ def write_lake(config: Config, rows: list[dict], counted: list[list[str]] | None
         tables.replace(root, name, tables.from_rows(name, table))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sasrec.save(sasrec.folder(config), SasRec(ITEMS - 2, config.sasrec), pa.array(NAMES[:-2]), config.sasrec, {})
+        checkpoint.save(
+            checkpoint.folder(config), SasRec(ITEMS - 2, config.sasrec), pa.array(NAMES[:-2]), config.sasrec, {}
+        )
 
 
 def settings(folder: Path, **of_fusion: object) -> Config:

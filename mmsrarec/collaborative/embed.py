@@ -1,8 +1,7 @@
 """Histories as sequences of item codes, and the state of each.
 
-Everything about who may see what stands here: `training_part` takes the held-out item out of a validation or test
-user's history, `before_last` splits a history into what came before and what came next. Reads the table `histories`,
-writes nothing.
+Everything about who may see what stands here: `training_part` takes the held-out items out of the histories,
+`before_last` splits a history into what came before and what came next. Reads the table `histories`, writes nothing.
 """
 
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 
 STATE_BATCH = 512
+LISTS = ("item_ids", "timestamps")  # of a history, alike in length and order
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,35 @@ class Sequences:
 
 
 def read_histories(config: Config) -> pa.Table:
-    """user_id, item_ids and split, ascending by user_id; InputError where there are none."""
-    table = tables.read(config.lake.root, "histories", ["user_id", "item_ids", "split"])
+    """user_id, item_ids, split and held_out, ascending by user_id; InputError where there are none."""
+    table = tables.read(config.lake.root, "histories", ["user_id", "item_ids", "split", "held_out"])
     if table.num_rows == 0:
         raise InputError(f"{config.table('histories')}: no histories; run build_cf first")
     return table.sort_by("user_id").combine_chunks()
 
 
 def training_part(histories: pa.Table) -> pa.Table:
-    """user_id and item_ids of the same rows without the held-out last item of validation and test users."""
-    held_out = pc.not_equal(histories["split"], "train").to_numpy()
-    item_ids, _ = before_last(histories["item_ids"], held_out)
-    return pa.table({"user_id": histories["user_id"], "item_ids": item_ids})
+    """user_id, item_ids and, if there, timestamps of the same rows without the held-out items at their end."""
+    unseen = held_out(histories)
+    parts = {name: _all_but(histories[name], unseen) for name in LISTS if name in histories.column_names}
+    return pa.table({"user_id": histories["user_id"], **parts})
+
+
+def _all_but(lists: pa.ChunkedArray, last: np.ndarray) -> pa.Array:
+    """The lists without their last elements, as many as `last` says of each."""
+    flat, offsets = _flat(lists)
+    lengths = np.diff(offsets)
+    kept = lengths - np.minimum(last, lengths)
+    seen = np.arange(len(flat)) - np.repeat(offsets[:-1], lengths) < np.repeat(kept, lengths)
+    shorter = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
+    return pa.ListArray.from_arrays(shorter, flat.filter(pa.array(seen)))
+
+
+def held_out(histories: pa.Table) -> np.ndarray:
+    """How many of the last items of each row are held out; where it is not told, one of whoever does not train."""
+    told = histories["held_out"] if "held_out" in histories.column_names else pa.nulls(len(histories), pa.int64())
+    others = pc.not_equal(histories["split"], "train").cast(pa.int64())
+    return pc.coalesce(told, others).to_numpy(zero_copy_only=False)
 
 
 def before_last(lists: pa.ChunkedArray, rows: np.ndarray) -> tuple[pa.Array, pa.Array]:

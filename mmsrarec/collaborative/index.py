@@ -78,8 +78,9 @@ def index_cf(config: Config, run_id: str) -> None:
 
 def indexed_rows(histories: pa.Table, positions: int) -> pa.Table:
     """user_id, item_ids before a position, next_item_id at it: the latest `positions` of each training user that have
-    something before them, a user's latest first."""
-    rows = histories.filter(pc.equal(histories["split"], "train")).select(["user_id", "item_ids"])
+    something before them, a user's latest first. Where no user is one (leave-one-out), of everybody's training part."""
+    training = pc.equal(histories["split"], "train")
+    rows = embed.training_part(histories.filter(training) if pc.any(training).as_py() else histories)
     parts = []
     for _ in range(positions):
         rows = rows.filter(pc.greater_equal(pc.list_value_length(rows["item_ids"]), 2))

@@ -1,5 +1,5 @@
-"""The configuration: section -> data, models, nights (every section and field) -> settings (all of it) -> reader (YAML
-and --set to one frozen Config)."""
+"""The configuration: section -> data, models, evaluation, nights (every section and field) -> settings (all of it) ->
+reader (YAML and --set to one frozen Config)."""
 
 from mmsrarec.config.data import Csv, CsvFiles, Run
 from mmsrarec.config.models import Fusion, Retrieve, Sasrec

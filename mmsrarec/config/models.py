@@ -158,12 +158,3 @@ class Recommend(Section):
     evidence: bool = Field(True, description="show the evidence about the candidate")
     candidate_image: bool = Field(False, description="show the candidate's picture (slower: see the README)")
     because: Positive = Field(3, description="keywords given as the reason")
-
-
-class Evaluate(Section):
-    """Metrics on the held-out items of the test users."""
-
-    ks: list[Positive] = Field([5, 10], description="lengths of list that HR, NDCG and MRR are told for")
-    negatives: Positive = Field(20, description="sampled negatives per user (the paper's 1 + 20)")
-    max_users: Positive = Field(1000, description="test users drawn at most")
-    bootstrap: Positive = Field(1000, description="resamples behind an interval")

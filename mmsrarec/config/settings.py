@@ -1,5 +1,5 @@
-"""The configuration as a whole; its sections are in data.py, models.py and nights.py. Every setting with its meaning
-stands there and nowhere else; frozen, and refused at birth where it is nonsense.
+"""The configuration as a whole; its sections are in data.py, models.py, evaluation.py and nights.py. Every setting with
+its meaning stands there and nowhere else; frozen, and refused at birth where it is nonsense.
 
 Relative paths are relative to the directory the command is started in.
 """
@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from mmsrarec.config.data import BuildCf, Inputs, Lake, Run, Spark
-from mmsrarec.config.models import Engine, Evaluate, Index, Recommend, Retrieve, Sasrec, SummarizeItems
+from mmsrarec.config.evaluation import Evaluation
+from mmsrarec.config.models import Engine, Index, Recommend, Retrieve, Sasrec, SummarizeItems
 from mmsrarec.config.nights import Budget, Cache, Plan, Publish, Report, Rules
 from mmsrarec.config.section import Section
 
@@ -32,7 +33,7 @@ class Config(Section):
     summarize_items: SummarizeItems = SummarizeItems()
     retrieve: Retrieve = Retrieve()
     recommend: Recommend = Recommend()
-    evaluate: Evaluate = Evaluate()
+    evaluation: Evaluation = Evaluation()
     answers: Cache = Cache()
     plan: Plan = Plan()
     budget: Budget = Budget()

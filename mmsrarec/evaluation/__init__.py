@@ -1,9 +1,15 @@
-"""Offline evaluation on held-out items; read downward: metrics -> protocol -> baselines, cascade -> evaluate -> report.
+"""Offline evaluation on held-out items; read downward: lakes -> metrics -> protocol -> outcome -> methods -> evaluate.
 
-metrics    scores of a target and of the items beside it -> HR, NDCG, MRR, AUC with intervals (pure numpy)
-protocol   histories, catalog -> who is tested, on what, against which items
-baselines  popularity, co-occurrence, SASRec: users -> scores of the whole catalog
-cascade    MMSRARec itself: users -> scores of the sampled items and of the retrieved candidates
-evaluate   the stage: all methods under all protocols -> tables evaluation, evaluation_candidates
-report     the table on the screen
+lakes       evaluation.protocol -> the lakes that the night's stages make for it
+metrics     scores of a target and of the items beside it -> HR, NDCG, MRR, AUC with intervals (pure numpy)
+protocol    histories, catalog -> who is asked, for what, against which items
+outcome     a method that scores items -> its ranks and lists under both protocols
+baselines   co-occurrence, SASRec: what the night's tables and models say alone
+item_item   popularity, item-kNN, EASE, TF-IDF: what training interactions and texts say, with parameters
+tuning      those parameters, by validation questions
+cascade     MMSRARec itself: users -> scores of the sampled items and of the retrieved candidates
+slices      questions by history, target and time
+figures     outcomes -> rows of the table evaluation
+evaluate    the stage: all methods under both protocols -> tables evaluation, evaluation_candidates
+report      the tables on the screen
 """

@@ -1,4 +1,5 @@
-"""What MMSRARec has to beat. A baseline is a function: users [user_id, item_ids] -> scores of the whole catalog.
+"""What MMSRARec has to beat, from tables that the night has anyway; those that learn on their own are in item_item.py.
+A baseline is a function: users [user_id, item_ids] -> scores of the whole catalog.
 
 It gets the same histories and the same items to rank as MMSRARec and has learned from the same training interactions.
 Scores are float [users, items], higher is better; -inf is an item the baseline knows nothing of. Nothing is trained
@@ -12,16 +13,10 @@ import pyarrow.compute as pc
 from mmsrarec.collaborative import embed, matrices
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
-from mmsrarec.evaluation.protocol import Scorer
+from mmsrarec.evaluation.outcome import Scorer
 from mmsrarec.storage import tables
 
 TIE_BREAK = 1e-9  # of popularity, below any difference between two sums of co-occurrence scores
-
-
-def popularity(config: Config, items: list[str]) -> Scorer:
-    """Training interactions of an item, the same for every user."""
-    counts = _interactions(config, items)
-    return lambda users: np.broadcast_to(counts, (len(users), len(items)))
 
 
 def cooccurrence(config: Config, items: list[str]) -> Scorer:
@@ -30,7 +25,7 @@ def cooccurrence(config: Config, items: list[str]) -> Scorer:
     sources = rows["item_id"].unique()
     places = (matrices.codes(rows["item_id"], sources), matrices.codes(rows["neighbor_id"], pa.array(items)))
     neighbors = matrices.pairs(*places, rows["score"].to_numpy(), (len(sources), len(items)))
-    counts = _interactions(config, items)
+    counts = interactions(config, items)
     tie_break = TIE_BREAK * counts / max(counts.max(), 1.0)
 
     def score(users: pa.Table) -> np.ndarray:
@@ -53,7 +48,8 @@ def sasrec(retriever: Retriever, items: list[str]) -> Scorer:
     return score
 
 
-def _interactions(config: Config, items: list[str]) -> np.ndarray:
+def interactions(config: Config, items: list[str]) -> np.ndarray:
+    """Training interactions of the items."""
     catalog = tables.read(config.lake.root, "catalog", ["item_id", "interactions"])
     places = pc.index_in(pa.array(items), value_set=catalog["item_id"])
     return pc.fill_null(catalog["interactions"].take(places), 0).to_numpy().astype(float)

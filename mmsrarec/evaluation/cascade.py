@@ -2,7 +2,8 @@
 
 Sampled: the MLLM scores the target and the negatives. Full: retrieval names the candidates, the MLLM orders them as
 `recommend` does, and a target that retrieval did not name is a miss. All pairs of both go to the engine in one call,
-and its answers stay in `answers`, so a second evaluation asks for nothing.
+and its answers stay in `answers`, so a second evaluation asks for nothing. A user is asked one question: what retrieval
+knows of a user is filed under the user_id.
 """
 
 import time
@@ -14,7 +15,8 @@ import pyarrow as pa
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation.metrics import MISS, Ranks
-from mmsrarec.evaluation.protocol import Outcome, TestSet
+from mmsrarec.evaluation.outcome import Outcome
+from mmsrarec.evaluation.protocol import TestSet
 from mmsrarec.recommendation import rank
 from mmsrarec.recommendation.scoring import score
 from mmsrarec.storage import tables
@@ -35,9 +37,13 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     keywords = tables.read(config.lake.root, "item_keywords")
     answers = score(config, stage, test.users, similar, pairs, evidence, keywords)
     scores = dict(zip(_keys(answers), answers["p_yes"].to_pylist(), strict=True))
-    ranks = full(test, candidates, scores)
+    ordered = orders(test, candidates, scores)
+    ranks = full(test, ordered)
     stage.notes["candidate_recall"] = float(np.mean(ranks.above < MISS))
-    return Outcome(METHOD, time.monotonic() - started, *sampled(test, scores), ranks)
+    lists = np.full((len(ordered), max(config.evaluation.ks)), -1)
+    for row, columns in enumerate(ordered):
+        lists[row, : len(columns)] = columns[: lists.shape[1]]
+    return Outcome(METHOD, time.monotonic() - started, *sampled(test, scores), ranks, lists)
 
 
 class Retrieving(Protocol):
@@ -94,17 +100,22 @@ def sampled(test: TestSet, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     return values[:, 0], values[:, 1:]
 
 
-def full(test: TestSet, candidates: Candidates, scores: Scores) -> Ranks:
-    """Places of the targets in the lists that `recommend` would make of the candidates; it leaves no ties."""
-    above = np.full(len(test.targets), MISS)
+def orders(test: TestSet, candidates: Candidates, scores: Scores) -> list[list[int]]:
+    """Of each question the columns of its candidates in the order in which `recommend` would list them."""
+    found = []
     available = set(test.items)
-    for row, user in enumerate(test.users.to_pylist()):
+    for user in test.users.to_pylist():
         named = [
             rank.Scored(item, scores.get((user["user_id"], item)), cf_score, source="", keywords=[])
             for item, cf_score in candidates.get(user["user_id"], {}).items()
         ]
-        ordered = [item.item_id for item in rank.top(named, user["item_ids"], available, len(named))]
-        target = test.items[test.targets[row]]
-        if target in ordered:
-            above[row] = ordered.index(target)
+        listed = rank.top(named, user["item_ids"], available, len(named))
+        found.append([test.columns[item.item_id] for item in listed])
+    return found
+
+
+def full(test: TestSet, ordered: list[list[int]]) -> Ranks:
+    """Places of the targets in those lists; there are no ties."""
+    pairs = zip(test.targets.tolist(), ordered, strict=True)
+    above = np.array([columns.index(target) if target in columns else MISS for target, columns in pairs])
     return Ranks(above, np.zeros_like(above), np.full_like(above, len(test.items)))

@@ -1,23 +1,28 @@
-"""The stage `evaluate`: every method on the same test users -> evaluation and evaluation_candidates, and a report.
+"""The stage `evaluate`: every method on the same questions -> evaluation and evaluation_candidates, and a report.
 
 Values are shares in [0, 1] with the 95% bootstrap interval over users. k is 0 for the metrics without a cut-off:
-auc (per user, then averaged) and auc_pooled (all users' pairs together), both for the sampled protocol only, because
-the cascade ranks no item behind its candidates. seconds is the method's own time in this run; answers that the engine
-gave before cost nothing. The figures are about models and settings: while those stay, and SASRec is kept from night to
-night (sasrec.refresh_days), the last figures are shown again and no engine is asked.
+auc (per question, then averaged) and auc_pooled (all pairs together), both for the sampled protocol only, because
+the cascade ranks no item behind its candidates. seconds is the method's own time in this stage, its tuning included;
+answers that the engine gave before cost nothing, and SASRec's training is a stage of its own. Of a night the figures
+are about models and settings: while those stay, and SASRec is kept from night to night (sasrec.refresh_days), the last
+figures are shown again and no engine is asked.
 """
 
 import hashlib
 import json
-from functools import partial
+import time
+from dataclasses import replace
+from functools import cached_property
 
 from mmsrarec import log
 from mmsrarec.collaborative import checkpoint
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
-from mmsrarec.evaluation import baselines, cascade, metrics, protocol, report
-from mmsrarec.evaluation.protocol import Outcome, TestSet
+from mmsrarec.evaluation import baselines, cascade, item_item, lakes, outcome, protocol, report, tuning
+from mmsrarec.evaluation.figures import figures
+from mmsrarec.evaluation.outcome import Outcome, Scorer
+from mmsrarec.evaluation.protocol import TestSet
 from mmsrarec.keywords import prompt as keywords_prompt
 from mmsrarec.recommendation import prompt
 from mmsrarec.storage import runs, tables
@@ -31,16 +36,18 @@ READS = (
     "training_users",
     "item_keywords",
 )
-AT_K = {"hr": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
 
 
 def evaluate(config: Config, run_id: str) -> None:
     """Publish and print the figures of this run. InputError where build_cf has not run."""
-    with runs.stage(config, "evaluate", run_id, READS) as stage:
-        test = protocol.load(config)
-        stage.notes |= {"users": len(test.users), "left_out": test.left_out, "catalog": len(test.items)}
-        stage.versions["evaluated"] = made_from(config)
-        rows = last_figures(config, stage.versions["evaluated"])
+    asked = lakes.place(config, "test")
+    with runs.stage(config, "evaluate", run_id, () if lakes.two_lakes(config) else READS) as stage:
+        test = protocol.load(asked)
+        stage.notes |= {"users": test.asked_users, "questions": len(test.users), "left_out": test.left_out}
+        stage.notes["catalog"] = len(test.items)
+        of_night = config.evaluation.protocol is None
+        stage.versions["evaluated"] = made_from(config) if of_night else run_id
+        rows = last_figures(config, stage.versions["evaluated"]) if of_night else []
         if rows:
             stage.notes["skipped"] = f"same models and settings as in run {rows[0]['run_id']}"
             log.say(f"evaluate: {stage.notes['skipped']}", "unchanged")
@@ -48,7 +55,7 @@ def evaluate(config: Config, run_id: str) -> None:
             rows = _figures(config, stage, test)
         stage.rows_out = len(rows)
     if rows:
-        report.show(rows)
+        report.show(rows, config.evaluation.baseline)
 
 
 def _figures(config: Config, stage: runs.Stage, test: TestSet) -> list[dict]:
@@ -57,7 +64,10 @@ def _figures(config: Config, stage: runs.Stage, test: TestSet) -> list[dict]:
     if not len(test.users):
         log.say(f"evaluate: nobody to test; left out: {test.left_out or 'no test users'}", "nobody_to_test")
         return []
-    rows = figures(config, stage.run_id, _outcomes(config, stage, test))
+    outcomes = _outcomes(config, stage, test)
+    rows = figures(
+        config, stage.run_id, outcomes, test, baselines.interactions(lakes.place(config, "test"), test.items)
+    )
     stage.check_budget()
     table = tables.from_rows("evaluation", rows)
     tables.replace(config.lake.root, "evaluation", table, predicate=f"run_id = '{stage.run_id}'")
@@ -66,7 +76,7 @@ def _figures(config: Config, stage: runs.Stage, test: TestSet) -> list[dict]:
 
 def made_from(config: Config) -> str:
     """Hash of the models and settings that the figures are about."""
-    names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluate"
+    names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluation"
     model = checkpoint.describe(checkpoint.folder(config)) or {}
     versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
@@ -91,41 +101,67 @@ def last_figures(config: Config, evaluated: str) -> list[dict]:
 
 
 def _outcomes(config: Config, stage: runs.Stage, test: TestSet) -> list[Outcome]:
-    """How every method answered, the cheap ones first."""
-    retriever = Retriever(config)
-    scorers = {
-        "popularity": baselines.popularity(config, test.items),
-        "item_cooccurrence": baselines.cooccurrence(config, test.items),
-        "sasrec": baselines.sasrec(retriever, test.items),
-    }
-    outcomes = [protocol.run(method, scorer, test) for method, scorer in scorers.items()]
-    return [*outcomes, cascade.run(config, stage, retriever, test)]
-
-
-def figures(config: Config, run_id: str, outcomes: list[Outcome]) -> list[dict]:
-    """Rows of `evaluation`, all over the same bootstrap resamples of the users."""
-    users = len(outcomes[0].target)
-    weights = metrics.resamples(users, config.evaluate.bootstrap, config.run.seed)
-    rows = []
-    for outcome in outcomes:
-        for name, metric, k, estimator in _estimators(config, outcome):
-            value, low, high = metrics.estimate(estimator, weights)
-            row = {"run_id": run_id, "dataset": config.dataset, "protocol": name, "method": outcome.method}
-            row |= {"metric": metric, "k": k, "value": value, "low": low, "high": high}
-            rows.append(row | {"users": users, "seconds": outcome.seconds})
-    return rows
-
-
-def _estimators(config: Config, outcome: Outcome) -> list[tuple]:
-    """(protocol, metric, k, function of the resamples) for all that is reported of a method."""
-    sampled = metrics.ranks(outcome.target, outcome.negatives)
-    found = [
-        (name, metric, k, metrics.mean(function(ranks, k)))
-        for name, ranks in ((protocol.sampled_name(config), sampled), (protocol.FULL, outcome.full))
-        for k in sorted(set(config.evaluate.ks))
-        for metric, function in AT_K.items()
-    ]
-    name = protocol.sampled_name(config)
-    found.append((name, "auc", 0, metrics.mean(metrics.auc(sampled))))
-    found.append((name, "auc_pooled", 0, partial(metrics.pooled_auc, outcome.target, outcome.negatives)))
+    """How every method answered, in the order in which they are named, the model last."""
+    named = list(dict.fromkeys(config.evaluation.methods))
+    asks = _Methods(config, stage, test)
+    found = []
+    with stage.progress(len(named), "methods") as progress:
+        for method in sorted(named, key=lambda name: name == cascade.METHOD):
+            started = time.monotonic()
+            if answered := asks.answer(method):
+                found.append(replace(answered, seconds=time.monotonic() - started))
+            progress.advance(note=method)
     return found
+
+
+class _Methods:
+    """The methods of `evaluation.methods` on the lakes of the protocol; what several need is made once."""
+
+    def __init__(self, config: Config, stage: runs.Stage, test: TestSet):
+        self._config, self._stage, self._test = config, stage, test
+        self._fit, self._asked = lakes.place(config, "fit"), lakes.place(config, "test")
+        self._listed = max(config.evaluation.ks)
+
+    def answer(self, method: str) -> Outcome | None:
+        """None where this method has no answer here, which is said."""
+        config, test = self._asked, self._test
+        if why := self._unfit(method):
+            self._stage.notes.setdefault("methods_left_out", {})[method] = why
+            log.say(f"evaluate: {method} left out: {why}", "method_left_out")
+            return None
+        if method == cascade.METHOD:
+            return cascade.run(self._config, self._stage, Retriever(config), test)
+        if method == "sasrec":
+            scorer = baselines.sasrec(Retriever(config), test.items)
+        elif method == "item_cooccurrence":
+            scorer = baselines.cooccurrence(config, test.items)
+        else:
+            scorer = self._tuned(method)
+        return outcome.run(method, scorer, test, self._listed)
+
+    @cached_property
+    def _validation(self) -> TestSet:
+        return protocol.load(self._fit, "validation", self._config.evaluation.tuning_users)
+
+    @cached_property
+    def _tuned_on(self) -> item_item.Training:
+        return item_item.training(self._fit, self._validation.items)
+
+    @cached_property
+    def _learned_from(self) -> item_item.Training:
+        return item_item.training(self._asked, self._test.items)
+
+    def _tuned(self, method: str) -> Scorer:
+        baseline = tuning.BASELINES[method]
+        parameters = tuning.tuned(baseline, self._tuned_on, self._validation)
+        self._stage.notes.setdefault("tuned", {})[method] = parameters
+        return tuning.scorer(baseline, self._learned_from, parameters)
+
+    def _unfit(self, method: str) -> str | None:
+        """Why a method cannot be asked here."""
+        items, most = len(self._test.items), self._config.evaluation.ease_items
+        if method == cascade.METHOD and not lakes.asks_mllm(self._config):
+            return "asked only in the night's cut, one question per user"
+        if method == "ease" and items > most:
+            return f"{items:,} items are more than evaluation.ease_items={most:,}"
+        return None

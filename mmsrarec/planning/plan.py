@@ -28,7 +28,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group
 from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import InputError, UserError
-from mmsrarec.evaluation import cascade, protocol
+from mmsrarec.evaluation import cascade, lakes, protocol
 from mmsrarec.evaluation.evaluate import last_figures, made_from
 from mmsrarec.keywords.summarize import groups_of
 from mmsrarec.planning import expected, pilot
@@ -123,6 +123,8 @@ class _Planner:
         return self._past.priced("recommend", work, pairs, source)
 
     def evaluate(self) -> Planned:
+        if not lakes.asks_mllm(self.config):
+            return self._past.priced("evaluate", Workload(), basis="no method asks the model")
         test = protocol.load(self.config)
         if not test.users.num_rows:
             return self._past.priced("evaluate", Workload(), basis="no test users")

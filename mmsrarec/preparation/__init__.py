@@ -2,5 +2,5 @@
 
 In: `inputs.items` and `inputs.interactions`, under whatever column names they have. Out: catalog, histories,
 item_cooccurrence, item_transitions, and a row in `rejects` for every row that cannot be used. Reading downward:
-columns -> catalog, interactions -> histories -> cooccurrence -> build_cf (the stage).
+columns -> catalog, interactions -> histories -> cuts -> cooccurrence -> build_cf (the stage).
 """

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.preparation import catalog, cooccurrence, histories, interactions
+from mmsrarec.preparation import catalog, cooccurrence, cuts, histories, interactions
 from mmsrarec.preparation.columns import Columns
 from mmsrarec.progress import Progress
 from mmsrarec.storage import inputs, runs
@@ -66,7 +66,7 @@ def _histories(rows: DataFrame, items: DataFrame, config: Config, stage: Stage) 
     kept = interactions.remembered(rows, columns, read_table(rows.sparkSession, config, "forgotten"))
     checked = interactions.checked(kept, columns, items).persist()
     _judge(checked, inputs.INTERACTION_ERRORS, columns.source, stage)
-    users = histories.build(checked.where(F.col("error").isNull()), config).persist()
+    users = cuts.cut(histories.build(checked.where(F.col("error").isNull()), config).persist(), config)
     per_split = users.groupBy("split").agg(
         F.count("*").alias("users"),
         F.sum(F.size("item_ids")).alias("kept"),

@@ -6,8 +6,8 @@ from mmsrarec.schemas.table import BOOLEAN, DOUBLE, LONG, LONGS, MODEL, RUN_ID, 
 
 RESULTS: dict[str, Table] = {
     "histories": Table(
-        "A user with all interactions in time order. The last item of a validation or test user is held out: no count, "
-        "no model and no index below has seen it.",
+        "A user with all interactions in time order. The last `held_out` of them (of a night: the last item of a "
+        "validation or test user) no count, no model and no index below has seen.",
         ("user_id",),
         ("build_cf",),
         {
@@ -15,6 +15,7 @@ RESULTS: dict[str, Table] = {
             "item_ids": (STRINGS, "items taken, oldest first"),
             "timestamps": (LONGS, "microseconds since 1970, UTC; a mere position in the order counts as seconds"),
             "split": (STRING, "train, validation or test"),
+            "held_out": (LONG, "how many of the last items are held out from all learning"),
         },
     ),
     "catalog": Table(
@@ -159,23 +160,31 @@ RESULTS: dict[str, Table] = {
         {
             "run_id": RUN_ID,
             "dataset": (STRING, "`dataset` of the configuration"),
-            "protocol": (STRING, "what the held-out item is ranked among: user-split/full or sampled negatives"),
+            "protocol": (
+                STRING,
+                "how histories were cut, then what the held-out item is ranked among (full or sampled negatives), then "
+                "the slice, if it is one: leave-one-out/full/history <=5",
+            ),
             "method": (STRING, "mmsrarec or a baseline"),
-            "metric": (STRING, "hr, ndcg, mrr, auc or auc_pooled"),
+            "metric": (
+                STRING,
+                "hr, ndcg, mrr, auc, auc_pooled; coverage, popularity_bias; ratio_hr, ratio_ndcg to the baseline",
+            ),
             "k": (LONG, "length of the list that counts; 0 for auc and auc_pooled"),
-            "value": (DOUBLE, "the figure, from 0 to 1"),
-            "low": (DOUBLE, "lower end of the 95% interval"),
+            "value": (DOUBLE, "the figure; a share from 0 to 1, a bias from -1 to 1, or a ratio"),
+            "low": (DOUBLE, "lower end of the 95% interval; null where there is none, as for coverage"),
             "high": (DOUBLE, "upper end"),
             "users": (LONG, "test users behind it"),
             "seconds": (DOUBLE, "time that the method took"),
         },
     ),
     "evaluation_candidates": Table(
-        "The sampled negatives of a test user, so that anyone can recompute a sampled protocol.",
-        ("user_id",),
+        "The sampled negatives of a question, so that anyone can recompute a sampled protocol.",
+        ("user_id", "position"),
         ("evaluate",),
         {
             "user_id": (STRING, "the test user"),
+            "position": (LONG, "place of the held-out item in the user's item_ids, from 0"),
             "target_item_id": (STRING, "the held-out item"),
             "negative_item_ids": (STRINGS, "items never taken"),
         },

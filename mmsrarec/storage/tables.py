@@ -108,7 +108,7 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
         return schema.empty_table()
     rows = filters_to_expression(filters) if filters else None
     with _named(root, name):
-        return _columns(_dataset(root, name), schema, rows)
+        return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
 
 
 def count(root: str, name: str, filters: list | None = None) -> int:
@@ -241,16 +241,11 @@ def from_rows(name: str, rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TABLES[name])
 
 
-def _columns(files: Dataset, schema: pa.Schema, rows: Any) -> pa.Table:
-    """Some columns; one that came into the schema after the table was written is null."""
-    found = files.to_table(columns=[name for name in schema.names if name in files.schema.names], filter=rows)
-    for name in (name for name in schema.names if name not in found.column_names):
-        found = found.append_column(name, pa.nulls(found.num_rows, schema.field(name).type))
-    return found.select(schema.names).cast(schema)
-
-
 def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
-    return open_dataset(address(root, name), table)
+    """A column that came into the schema after the table was written is null."""
+    found = open_dataset(address(root, name), table)
+    missing = [field for field in TABLES[name] if field.name not in found.schema.names]
+    return found.replace_schema(pa.schema([*found.schema, *missing])) if missing else found
 
 
 def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
@@ -275,8 +270,9 @@ def _write(
         data = data.select(schema.names).cast(schema)
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
-    whole = mode == "overwrite" and predicate is None
-    how: dict[str, Any] = {"mode": mode, "predicate": predicate, "schema_mode": "overwrite" if whole else None}
+    # A whole table gets the columns that we know today, whatever it had.
+    replaced = {"schema_mode": "overwrite"} if mode == "overwrite" and predicate is None else {}
+    how: dict[str, Any] = {"mode": mode, "predicate": predicate, **replaced}
     with _named(root, name):
         write_deltalake(
             address(root, name),

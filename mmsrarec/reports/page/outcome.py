@@ -21,6 +21,9 @@ class Rejected:
     examples: list[dict]
 
 
+SHARES = ("hr", "ndcg", "mrr", "auc", "auc_pooled")  # the metrics that the page shows
+
+
 @dataclass(frozen=True)
 class Protocol:
     """The figures of one protocol: rows of `evaluation`, of all methods and metrics."""
@@ -81,9 +84,10 @@ def evaluation(config: Config, tonight: Tonight) -> Evaluation | None:
     same = [row for row in tonight.history if row["stage"] == "evaluate" and row["status"] == "completed"]
     same = [row for row in same if row["versions"].get("evaluated") == evaluated]
     for run_id in dict.fromkeys([latest["run_id"], *(row["run_id"] for row in reversed(same))]):
-        rows = tables.read(config.lake.root, "evaluation", filters=[("run_id", "=", run_id)]).to_pylist()
+        of_run = [("run_id", "=", run_id), ("metric", "in", SHARES)]
+        rows = tables.read(config.lake.root, "evaluation", filters=of_run).to_pylist()
         if rows:
-            names = sorted({row["protocol"] for row in rows})
+            names = sorted({row["protocol"] for row in rows if row["protocol"].count("/") == 1})  # no slice of one
             return Evaluation(run_id, [_protocol(name, rows) for name in names])
     return None
 

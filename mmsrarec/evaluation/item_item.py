@@ -1,0 +1,148 @@
+"""Baselines that learn from training interactions or texts what goes with what, and are tuned on validation questions.
+
+Each is a function: Training, a parameter -> weights of histories [users, items] -> scores [users, items]. The weights
+sum to 1 per user; `decay` is that of an item against the one after it. Matrices are over the items of the test set:
+what cannot be recommended is not in them. Nothing here has seen a held-out item.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+from scipy.linalg import lapack
+
+from mmsrarec.collaborative import embed
+from mmsrarec.collaborative.content import Content
+from mmsrarec.config import Config
+from mmsrarec.errors import InputError
+from mmsrarec.evaluation.outcome import Scorer
+from mmsrarec.storage import tables
+
+BLOCK = 1024
+TIE_BREAK = 1e-7  # of popularity, below what tells two similarities apart
+Learned = Callable[[sparse.csr_array], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a lake's methods may learn from: sequences over `items`, and the microseconds of each of their codes."""
+
+    config: Config
+    items: pa.Array
+    sequences: embed.Sequences
+    times: np.ndarray
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        return np.bincount(self.sequences.codes, minlength=len(self.items)).astype(float)
+
+    @cached_property
+    def matrix(self) -> sparse.csr_array:
+        """Who took what, 1 or 0, float32 [users, items], of each user the latest build_cf.max_history."""
+        age = self.sequences.offsets[self.sequences.rows + 1] - 1 - np.arange(len(self.sequences.codes))
+        kept = age < self.config.build_cf.max_history
+        places = (self.sequences.rows[kept], self.sequences.codes[kept])
+        shape = (len(self.sequences), len(self.items))
+        taken = sparse.csr_array((np.ones(int(kept.sum()), np.float32), places), shape=shape)
+        taken.data[:] = 1
+        return taken
+
+    @cached_property
+    def together(self) -> sparse.csr_array:
+        """Users who took both, [items, items]."""
+        return (self.matrix.T @ self.matrix).tocsr()
+
+
+def training(config: Config, items: list[str]) -> Training:
+    """The training part of the lake's histories."""
+    columns = ["user_id", "item_ids", "timestamps", "split", "held_out"]
+    histories = tables.read(config.lake.root, "histories", columns).sort_by("user_id").combine_chunks()
+    part = embed.training_part(histories)
+    vocabulary = pa.array(items, pa.string())
+    flat = part["item_ids"].combine_chunks().flatten()
+    known = embed.encode(part["item_ids"], vocabulary)
+    moments = part["timestamps"].combine_chunks().flatten().to_numpy()
+    if len(moments) != len(flat):
+        raise InputError(f"{config.table('histories')}: item_ids and timestamps differ in length; run build_cf again")
+    inside = pc.is_in(flat, value_set=vocabulary).to_numpy(zero_copy_only=False)
+    return Training(config, vocabulary, known, moments[inside])
+
+
+def popularity(data: Training, _: float) -> Learned:
+    """Training interactions, the same for every user."""
+    return lambda histories: np.broadcast_to(data.popularity, histories.shape)
+
+
+def recent_popularity(data: Training, share: float) -> Learned:
+    """The same of the latest `share` of the interactions; equal counts by all of them."""
+    since = np.quantile(data.times, 1 - share) if len(data.times) else 0
+    recent = np.bincount(data.sequences.codes[data.times >= since], minlength=len(data.items))
+    counts = recent + TIE_BREAK * data.popularity
+    return lambda histories: np.broadcast_to(counts, histories.shape)
+
+
+def item_knn(data: Training, shrinkage: float) -> Learned:
+    """Cosine of the columns of who took what, shrunk: together / (sqrt(n_i n_j) + shrinkage)."""
+    pairs = data.together.tocoo()
+    counts = np.maximum(data.popularity, 1)
+    apart = pairs.row != pairs.col
+    row, column = pairs.row[apart], pairs.col[apart]
+    cosine = pairs.data[apart] / (np.sqrt(counts[row] * counts[column]) + shrinkage)
+    similar = sparse.csr_array((cosine.astype(np.float32), (row, column)), shape=data.together.shape)
+    least = TIE_BREAK * data.popularity / max(data.popularity.max(initial=0), 1)
+    return lambda histories: (histories @ similar).toarray() + least
+
+
+def ease(data: Training, l2: float) -> Learned:
+    """EASE (Steck 2019): the linear item-item model without a diagonal, in closed form. Holds items x items in float32
+    (19,220 items: 1.5 GB, and as much for a moment), so only up to evaluation.ease_items."""
+    gram = np.asfortranarray(data.together.toarray(), np.float32)
+    gram[np.diag_indices_from(gram)] += l2
+    factor, failed = lapack.spotrf(gram, lower=1, clean=0, overwrite_a=1)
+    inverse, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
+    if failed or failed_too:
+        raise InputError(f"EASE: the items' matrix has no inverse with l2={l2:g}; leave ease out of evaluation.methods")
+    for part in _blocks(len(inverse)):
+        corner = np.tril(inverse[part, part])
+        inverse[part, part] = corner + np.tril(corner, -1).T
+        inverse[part, part.stop :] = inverse[part.stop :, part].T
+    inverse = inverse.T  # the same, for it is symmetric, but laid out in rows
+    inverse /= -np.diag(inverse)
+    inverse[np.diag_indices_from(inverse)] = 0
+    return lambda histories: histories @ inverse
+
+
+def tfidf(data: Training, _: float) -> Learned:
+    """Cosine of an item's words with those of the history, TF-IDF over the catalog's texts."""
+    catalog = tables.read(data.config.lake.root, "catalog", ["item_id", "text"])
+    words = [re.findall(r"\w+", (text or "").lower()) for text in catalog["text"].to_pylist()]
+    content = Content(data.items, pa.table({"item_id": catalog["item_id"], "keywords": words}))
+    return lambda histories: content.similarities(histories).toarray()
+
+
+def scorer(learned: Learned, data: Training, decay: float) -> Scorer:
+    """As a method that scores users [user_id, item_ids]."""
+
+    def score(users: pa.Table) -> np.ndarray:
+        return learned(weights(embed.encode(users["item_ids"], data.items), len(data.items), decay))
+
+    return score
+
+
+def weights(histories: embed.Sequences, items: int, decay: float) -> sparse.csr_array:
+    """Weights [users, items] of the items of the histories, float32, that sum to 1 per user."""
+    age = histories.offsets[histories.rows + 1] - 1 - np.arange(len(histories.codes))
+    raw = decay**age
+    totals = np.bincount(histories.rows, raw, minlength=len(histories))
+    shares = (raw / totals[histories.rows]).astype(np.float32)
+    return sparse.csr_array((shares, (histories.rows, histories.codes)), shape=(len(histories), items))
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    for start in range(0, length, BLOCK):
+        yield slice(start, min(start + BLOCK, length))

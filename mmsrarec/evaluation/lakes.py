@@ -1,0 +1,72 @@
+"""The lakes of a protocol: the offline evaluation is the night's own stages on histories that were cut otherwise.
+
+    null            the night's lake as it is; nothing is made
+    user_split      one lake, lake.root: like a night's
+    leave_one_out   two: lake.root/fit, where parameters are tuned on validation questions, and lake.root/test, whose
+    time_split      models know what was asked there; see preparation/cuts.py
+
+In `test` nobody validates, so SASRec trains there for as many epochs as did best in `fit`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mmsrarec.collaborative import checkpoint
+from mmsrarec.config import Config
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake to be made: its configuration, and the stages that make it."""
+
+    name: str
+    config: Config
+    stages: tuple[str, ...]
+
+
+def lakes(config: Config) -> Iterator[Lake]:
+    """The lakes to make, in order. Each is told when the one before it is there."""
+    if config.evaluation.protocol is None:
+        return
+    if not two_lakes(config):
+        yield Lake("the lake", place(config, "test"), _stages(config))
+        return
+    yield Lake("fit", place(config, "fit"), _stages(config))
+    yield Lake("test", _as_long(place(config, "test"), place(config, "fit")), _stages(config))
+
+
+def two_lakes(config: Config) -> bool:
+    return config.evaluation.protocol in ("leave_one_out", "time_split")
+
+
+def place(config: Config, part: str) -> Config:
+    """The configuration of the lake where validation (fit) or test questions are asked. SASRec is never kept there from
+    other histories, as from night to night: another protocol's checkpoint has seen what this one asks."""
+    if config.evaluation.protocol is None:
+        return config
+    found = config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"refresh_days": 0})})
+    if not two_lakes(config):
+        return found
+    lake = config.lake.model_copy(update={"root": config.table(part)})
+    return found.model_copy(update={"lake": lake, "evaluation": config.evaluation.model_copy(update={"part": part})})
+
+
+def asks_mllm(config: Config) -> bool:
+    """Is MMSRARec asked itself? It is told of one question per user, in a lake that is like a night's."""
+    evaluation = config.evaluation
+    return "mmsrarec" in evaluation.methods and not two_lakes(config) and evaluation.positions == 1
+
+
+def _stages(config: Config) -> tuple[str, ...]:
+    if asks_mllm(config):
+        return ("build_cf", "train_sasrec", "index_cf", "summarize_items")
+    return ("build_cf", "train_sasrec") if "sasrec" in config.evaluation.methods else ("build_cf",)
+
+
+def _as_long(test: Config, fit: Config) -> Config:
+    """SASRec trains as many epochs as did best in `fit`, if it was trained there."""
+    fitted = checkpoint.describe(checkpoint.folder(fit))
+    if not fitted:
+        return test
+    settings = test.sasrec.model_copy(update={"epochs": fitted["facts"]["best_epoch"]})
+    return test.model_copy(update={"sasrec": settings})

@@ -1,0 +1,102 @@
+"""Which lakes a protocol makes, by which stages; and histories that were written before held_out was a column."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from mmsrarec.collaborative import embed
+from mmsrarec.collaborative.index import indexed_rows
+from mmsrarec.config import Config, load
+from mmsrarec.errors import ConfigError
+from mmsrarec.evaluation import lakes
+from mmsrarec.storage import tables
+
+METHODS = ["popularity", "sasrec"]
+ROOT = Path(__file__).parent.parent
+
+
+def make_config(root: Path, **evaluation: object) -> Config:
+    return Config(
+        inputs={"items": "-", "interactions": "-"},
+        lake={"root": str(root)},
+        evaluation={"methods": METHODS, **evaluation},
+    )
+
+
+def test_a_night_is_evaluated_as_it_is(tmp_path: Path) -> None:
+    assert list(lakes.lakes(make_config(tmp_path))) == []
+    assert lakes.place(make_config(tmp_path), "fit") == make_config(tmp_path)
+
+
+def test_the_user_split_has_one_lake_and_the_model_only_there(tmp_path: Path) -> None:
+    (lake,) = lakes.lakes(make_config(tmp_path, protocol="user_split"))
+    assert lake.config.lake.root == str(tmp_path) and lake.stages == ("build_cf", "train_sasrec")
+    assert lake.config.sasrec.refresh_days == 0
+    asked = make_config(tmp_path, protocol="user_split", methods=["mmsrarec"])
+    assert [lake.stages for lake in lakes.lakes(asked)] == [("build_cf", "train_sasrec", "index_cf", "summarize_items")]
+    for other in ({"protocol": "leave_one_out"}, {"protocol": "user_split", "positions": 2}):
+        several = make_config(tmp_path, **{"methods": ["mmsrarec", "popularity"], **other})
+        assert not lakes.asks_mllm(several)
+        assert {lake.stages for lake in lakes.lakes(several)} == {("build_cf",)}
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_out", "time_split"])
+def test_two_lakes_and_the_second_trains_as_long_as_was_best_in_the_first(tmp_path: Path, protocol: str) -> None:
+    config = make_config(tmp_path, protocol=protocol)
+    found = lakes.lakes(config)
+    fit = next(found)
+    assert (fit.config.lake.root, fit.config.evaluation.part) == (f"{tmp_path}/fit", "fit")
+    place = tmp_path / "fit" / "models" / "sasrec"
+    place.mkdir(parents=True)
+    (place / "sasrec.json").write_text(json.dumps({"facts": {"best_epoch": 7}}))
+    test = next(found)
+    assert (test.config.lake.root, test.config.evaluation.part) == (f"{tmp_path}/test", "test")
+    assert test.config.sasrec.epochs == 7 and fit.config.sasrec.epochs == config.sasrec.epochs
+    assert next(found, None) is None
+    assert fit.config.sasrec.refresh_days == test.config.sasrec.refresh_days == 0, "no checkpoint of another protocol"
+    assert lakes.place(config, "test").lake.root == test.config.lake.root
+
+
+def test_the_configuration_of_an_evaluation_is_valid_for_every_protocol() -> None:
+    for protocol in ("leave_one_out", "user_split", "time_split"):
+        config = load(ROOT / "conf" / "evaluate.yaml", [f"evaluation.protocol={protocol}", "lake.root=x"])
+        assert config.evaluation.protocol == protocol
+    with pytest.raises(ConfigError, match="evaluation.protocol"):
+        load(ROOT / "conf" / "evaluate.yaml", ["evaluation.protocol=leave_two_out"])
+    with pytest.raises(ConfigError, match="ascend"):
+        load(ROOT / "conf" / "evaluate.yaml", ["evaluation.time_quantiles=[0.9, 0.8]"])
+
+
+HISTORIES = [
+    {"user_id": "a", "item_ids": ["x", "y", "z"], "split": "test", "held_out": 2},
+    {"user_id": "b", "item_ids": ["x"], "split": "test", "held_out": 3},
+    {"user_id": "c", "item_ids": ["x", "y"], "split": "train", "held_out": 0},
+    {"user_id": "d", "item_ids": ["x", "y", "w"], "split": "validation", "held_out": None},
+]
+
+
+def test_the_training_part_goes_by_held_out() -> None:
+    part = embed.training_part(tables.from_rows("histories", HISTORIES))
+    assert part["item_ids"].to_pylist() == [["x"], [], ["x", "y"], ["x", "y"]]
+
+
+def test_without_training_users_the_index_has_everybodys_training_part() -> None:
+    histories = tables.from_rows("histories", HISTORIES)
+    rows = indexed_rows(histories, 5).to_pylist()
+    assert [(row["user_id"], row["next_item_id"]) for row in rows] == [("c", "y")]
+    nobody = histories.filter(pa.array([True, True, False, True]))
+    assert [(row["user_id"], row["next_item_id"]) for row in indexed_rows(nobody, 5).to_pylist()] == [("d", "y")]
+
+
+def test_histories_from_before_the_column_hold_out_one_item(tmp_path: Path) -> None:
+    old = pa.table({"user_id": ["a", "b"], "item_ids": [["x", "y"], ["x"]], "split": ["test", "train"]})
+    write_deltalake(str(tmp_path / "histories"), old)
+    config = make_config(tmp_path)
+    histories = embed.read_histories(config)
+    assert np.array_equal(embed.held_out(histories), [1, 0])
+    tables.replace(str(tmp_path), "histories", tables.read(str(tmp_path), "histories"))
+    assert embed.training_part(embed.read_histories(config))["item_ids"].to_pylist() == [["x"], ["x"]]

@@ -3,6 +3,7 @@
 Each carries the exit status of the program, one per cause, so that a scheduler can act (README, Exit status).
 """
 
+import re
 import tempfile
 
 DONE, UNEXPECTED, INTERRUPTED = 0, 1, 130
@@ -70,6 +71,12 @@ class ProcessDiedError(UserError):
     exit_status = 10
 
 
+class StoreError(UserError):
+    """S3 cannot be reached, or refuses us."""
+
+    exit_status = 11
+
+
 FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")
 
 
@@ -81,6 +88,25 @@ def disk_full(error: BaseException | None) -> DiskFullError | None:
                 f"no space is left on the disk of the lake or of the temporary folder {tempfile.gettempdir()} "
                 f"({' '.join(str(error).split())[:300]}). What is finished is kept: make room, then run the same "
                 "command again to go on from there"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+REFUSED = re.compile(r"Generic S3 error", re.IGNORECASE)
+SAID = re.compile(r"<Code>(\w+)</Code>|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(timed? ?out|dns error|Connection refused)")
+
+
+def store_refused(error: BaseException | None) -> StoreError | None:
+    """The S3 behind an error of delta-rs, if it is one: it says much, of which little helps."""
+    while error is not None:
+        if not isinstance(error, UserError) and REFUSED.search(str(error)):
+            said = " ".join(dict.fromkeys(part for found in SAID.findall(str(error)) for part in found if part))
+            return StoreError(
+                f"a table on S3 cannot be read or written: {said or type(error).__name__}. Check the bucket, that this "
+                "machine may list, read, write and delete in it, and AWS_REGION or AWS_ENDPOINT_URL (with "
+                "AWS_ALLOW_HTTP=true where that is http://). What is finished is kept: run the same command again to "
+                "go on from there"
             )
         error = error.__cause__ or error.__context__
     return None

@@ -22,10 +22,10 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 from milvus_lite.exceptions import DataDirLockedError
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from mmsrarec import log
+from mmsrarec import log, redact
 from mmsrarec.collaborative import embed, sasrec
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, UserError
+from mmsrarec.errors import ConfigError, InputError, UserError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
 
@@ -99,7 +99,13 @@ class UserIndex:
         self._rows = 0
         uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
         local = "://" not in uri
+        if not local and config.index.uri is None:
+            raise ConfigError(
+                f"lake.root is {self._root}, where Milvus Lite cannot keep its folder: set index.uri to a "
+                "Milvus server, or to a local folder"
+            )
         token = os.environ.get(config.index.token_env or "", "")
+        redact.hide(token)
         try:
             with _quiet():
                 self._client = MilvusClient(uri=self._serve(Path(uri)) if local else uri, token=token)

@@ -6,18 +6,20 @@ the history, so one that was cut at its old end or padded gives the same state. 
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as saved
 from torch import Tensor, nn
 
 from mmsrarec.config import Config, Sasrec
-from mmsrarec.errors import ConfigError, InputError
+from mmsrarec.errors import InputError
+from mmsrarec.storage import files
 
 PADDING = 0
 EMBEDDING_STD = 0.02
@@ -80,28 +82,25 @@ class Checkpoint:
     facts: dict
 
 
-def folder(config: Config) -> Path:
-    if "://" in config.lake.root:
-        raise ConfigError(f"lake.root is {config.lake.root}, but checkpoints need a local folder")
-    return Path(config.lake.root) / "models" / "sasrec"
+def folder(config: Config) -> str:
+    return config.table("models/sasrec")
 
 
-def save(place: Path, model: SasRec, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
+def save(place: str | Path, model: SasRec, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
     """Write the checkpoint and return the model hash. A checkpoint is what sasrec.json names: that file is replaced
     last, in one step, so there is always a whole one; the files of the one before go after it."""
-    place.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, place / "weights.part")
-    model_hash = _hash(place / "weights.part", vocabulary)
-    files = {"weights": f"weights-{model_hash}.safetensors", "vocabulary": f"vocabulary-{model_hash}.parquet"}
-    os.replace(place / "weights.part", place / files["weights"])
-    parquet.write_table(pa.table({"item_id": vocabulary}), place / files["vocabulary"])
-    description = {"model_hash": model_hash, "files": files, "network": network(settings), "facts": facts}
-    (place / "sasrec.part").write_text(json.dumps(description, indent=2), encoding="utf-8")
-    os.replace(place / "sasrec.part", place / "sasrec.json")
-    for file in place.iterdir():
-        if file.name not in ("sasrec.json", *files.values()):
-            file.unlink()
+    weights = saved({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+    model_hash = _hash(weights, vocabulary)
+    names = {"weights": f"weights-{model_hash}.safetensors", "vocabulary": f"vocabulary-{model_hash}.parquet"}
+    items = BytesIO()
+    parquet.write_table(pa.table({"item_id": vocabulary}), items)
+    description = {"model_hash": model_hash, "files": names, "network": network(settings), "facts": facts}
+    files.write(f"{place}/{names['weights']}", weights)
+    files.write(f"{place}/{names['vocabulary']}", items.getvalue())
+    files.write(f"{place}/sasrec.json", json.dumps(description, indent=2).encode())
+    for file in files.listing(place):
+        if file.name not in ("sasrec.json", *names.values()):
+            files.delete(f"{place}/{file.name}")
     return model_hash
 
 
@@ -110,25 +109,25 @@ def network(settings: Sasrec) -> dict:
     return settings.model_dump(mode="json", exclude={"refresh_days"})
 
 
-def load(place: Path) -> Checkpoint:
+def load(place: str | Path) -> Checkpoint:
     """The checkpoint on the CPU; InputError where there is none."""
     description = describe(place)
     if description is None:
         raise InputError(f"{place}: no SASRec checkpoint; run train_sasrec first")
-    files = description["files"]
-    vocabulary = parquet.read_table(place / files["vocabulary"])["item_id"].combine_chunks()
+    weights, items = (files.read(f"{place}/{description['files'][part]}") for part in ("weights", "vocabulary"))
+    vocabulary = parquet.read_table(pa.BufferReader(items))["item_id"].combine_chunks()
     model = SasRec(len(vocabulary), Sasrec(**description["network"]))
-    model.load_state_dict(load_file(place / files["weights"]))
+    model.load_state_dict(load_tensors(weights))
     return Checkpoint(model.eval(), vocabulary, description["model_hash"], description["facts"])
 
 
-def describe(place: Path) -> dict | None:
+def describe(place: str | Path) -> dict | None:
     """model_hash, files, network and facts of the checkpoint without its weights; None where there is none."""
-    file = place / "sasrec.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    found = files.read(f"{place}/sasrec.json")
+    return json.loads(found) if found else None
 
 
-def _hash(weights: Path, vocabulary: pa.Array) -> str:
-    digest = hashlib.sha256(weights.read_bytes())
+def _hash(weights: bytes, vocabulary: pa.Array) -> str:
+    digest = hashlib.sha256(weights)
     digest.update(json.dumps(vocabulary.to_pylist()).encode())
     return digest.hexdigest()[:16]

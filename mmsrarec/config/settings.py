@@ -3,6 +3,7 @@
 Relative paths are relative to the directory the command is started in.
 """
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +25,13 @@ class Inputs(Section):
 
     items: str = Field(description="items: a Delta table, a Parquet file or folder, or a CSV file")
     interactions: str = Field(description="interactions: a Delta table, a Parquet file or folder, or a CSV file")
-    images: str | None = Field(None, description="folder, .zip archive or prefix the image column is relative to")
+    images: str | None = Field(
+        None, description="what the image column is relative to: a folder, s3:// or https:// too, or a .zip archive"
+    )
+    image_sources: list[str] = Field(
+        [], description="https://HOST/FOLDER or s3://BUCKET/FOLDER below which an item's image address is followed"
+    )
+    private_hosts: list[str] = Field([], description="HOST or HOST:PORT of these that may be in a private network")
     columns: dict[str, str] = Field({}, description="our column name = the name in your files")
     text: list[str] = Field(["title", "description", "category"], description="item columns that make up its text")
 
@@ -32,7 +39,7 @@ class Inputs(Section):
 class Lake(Section):
     """Where all tables go."""
 
-    root: str = Field("lake", description="folder of the Delta tables, the index and the checkpoints")
+    root: str = Field("lake", description="folder, s3:// too, of the Delta tables, the index and the checkpoints")
     keep_days: Count = Field(7, description="files that no table has needed for this many days are deleted by clean")
 
 
@@ -252,6 +259,25 @@ class Config(Section):
     def _money_has_a_price(self) -> "Config":
         if self.budget.money is not None and self.plan.price_per_hour is None:
             raise ValueError("budget.money needs plan.price_per_hour")
+        return self
+
+    @model_validator(mode="after")
+    def _no_credentials(self) -> "Config":
+        """Of the whole, so that the message does not show what was given."""
+        places = {
+            "inputs.items": self.inputs.items,
+            "inputs.interactions": self.inputs.interactions,
+            "inputs.images": self.inputs.images,
+            "inputs.image_sources": " ".join(self.inputs.image_sources),
+            "model": self.model,
+            "lake.root": self.lake.root,
+            "index.uri": self.index.uri,
+        }
+        for name, place in places.items():
+            if place and re.search(r"://[^/\s]*@", place):
+                raise ValueError(
+                    f"{name}: user and password do not belong in an address; they come from the environment"
+                )
         return self
 
     @property

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +64,7 @@ def train_sasrec(config: Config, run_id: str) -> None:
             model_hash, facts = present["model_hash"], present["facts"]
         else:
             made_from = fingerprint(data, config)
-            model, facts = fit(data, config.sasrec, config.run.seed, Bookmark(place / "training.pt", made_from))
+            model, facts = fit(data, config.sasrec, config.run.seed, Bookmark(f"{place}/training.pt", made_from))
             facts |= {"settings": _settings(config), "made_from": made_from}
             facts["trained_on"] = config.run.run_date
             guard.check(config.lake.root)
@@ -110,7 +109,7 @@ def due(config: Config) -> bool:
     return not present or not _kept(config, place, present, training_data(embed.read_histories(config)))
 
 
-def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str | None:
+def _kept(config: Config, place: str, present: dict, data: TrainingData) -> str | None:
     """Why the checkpoint that is there need not be made anew; None where it must."""
     facts = present["facts"]
     if facts.get("made_from") == fingerprint(data, config):

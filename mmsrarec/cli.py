@@ -20,9 +20,9 @@ from typing import Annotated
 
 import typer
 
-from mmsrarec import log
+from mmsrarec import log, redact
 from mmsrarec.config import Config, load
-from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, UserError, disk_full
+from mmsrarec.errors import DONE, INTERRUPTED, UNEXPECTED, UserError, disk_full, store_refused
 from mmsrarec.pipeline import STAGES, run_stages
 from mmsrarec.reports import ledger, metrics
 from mmsrarec.storage.resume import Run
@@ -202,12 +202,12 @@ def _guarded(work: Callable[[], int | None]) -> int:
         _fail("interrupted; the same command goes on from what is done", error, INTERRUPTED)
         return INTERRUPTED
     except Exception as error:
-        known = disk_full(error) or error
+        known = disk_full(error) or store_refused(error) or error
         if isinstance(known, UserError):
             _fail(f"error: {known}", known, known.exit_status)
             return known.exit_status
         trace = Path("mmsrarec-error.log").resolve()
-        trace.write_text(traceback.format_exc())
+        trace.write_text(redact.hidden(traceback.format_exc()))
         said = f"unexpected error: {type(error).__name__}: {str(error)[:500]}\nthe full trace is in {trace}"
         _fail(said, error, UNEXPECTED)
         return UNEXPECTED

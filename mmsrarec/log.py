@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
+from mmsrarec.redact import hidden
+
 Format = Literal["people", "json"]
 _logger = logging.getLogger("mmsrarec")
 _context: dict[str, str] = {}
@@ -39,7 +41,7 @@ def context(**values: str) -> Iterator[None]:
 def use(form: Format) -> None:
     """Choose the form of all lines from now on, those of libraries that have no handler of their own included."""
     machine = form == "json"
-    formatter = _JsonLines() if machine else logging.Formatter("%(message)s")
+    formatter = _JsonLines() if machine else _Lines("%(message)s")
     for handler in (_handler, logging.lastResort):
         handler.setFormatter(formatter)
     logging.captureWarnings(machine)
@@ -47,6 +49,13 @@ def use(form: Format) -> None:
 
 def is_json() -> bool:
     return isinstance(_handler.formatter, _JsonLines)
+
+
+class _Lines(logging.Formatter):
+    """Whatever is said leaves without credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
 
 
 class _JsonLines(logging.Formatter):
@@ -62,7 +71,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["fields"] = {**line["fields"], "trace": self.formatException(record.exc_info)}
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return hidden(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class _Stderr(logging.StreamHandler):

@@ -11,14 +11,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 # What a room may import of the package, beside itself.
-BASE = {"errors", "config", "schemas", "log", "progress"}
+BASE = {"errors", "config", "schemas", "redact", "log", "progress"}
 SERVICES = BASE | {"storage", "engines"}
 STAGES = {"preparation", "collaborative", "keywords", "recommendation"}
 MAY_IMPORT = {
     "errors": set(),
     "schemas": set(),
     "config": {"errors"},
-    "log": set(),
+    "redact": set(),
+    "log": {"redact"},
     "progress": {"log"},
     "storage": BASE,
     "engines": BASE | {"storage"},
@@ -39,8 +40,10 @@ HOMES = {
     "pymilvus": ("collaborative/index.py",),
     "deltalake": ("storage/tables.py", "storage/upkeep.py"),
     "prometheus_client": ("reports/metrics.py",),
-    "boto3": ("storage/objects.py",),
-    "pyspark": ("storage/spark.py", "storage/jars.py", "preparation/"),
+    "boto3": ("storage/s3.py",),
+    "botocore": ("storage/s3.py",),
+    "urllib3": ("storage/web.py", "storage/transfer.py"),
+    "pyspark": ("storage/spark.py", "storage/handover.py", "storage/jars.py", "preparation/"),
     "delta": ("storage/spark.py", "storage/jars.py"),
     "transformers": ("engines/template.py", "demo/"),
     "PIL": ("storage/objects.py", "demo/"),

@@ -1,5 +1,7 @@
 """SASRec: what a state may depend on, the loss against torch's own, training, early stopping, the checkpoint."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -221,7 +223,7 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
         tables.replace(settings.lake.root, "histories", chain_shop())
         trainer.train_sasrec(settings, "run")
         hashes.append(sasrec.describe(sasrec.folder(settings))["model_hash"])
-        weights.append((sasrec.folder(settings) / f"weights-{hashes[-1]}.safetensors").read_bytes())
+        weights.append(Path(sasrec.folder(settings), f"weights-{hashes[-1]}.safetensors").read_bytes())
     assert hashes[0] == hashes[1]
     assert weights[0] == weights[1]
     tables.replace(settings.lake.root, "histories", chain_shop().sort_by([("user_id", "descending")]))
@@ -229,7 +231,7 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
     assert "nothing has changed" in capsys.readouterr().err
     trainer.train_sasrec(config(tmp_path / "other", learning_rate=0.01), "third")
     assert sasrec.describe(sasrec.folder(settings))["model_hash"] != hashes[0]
-    left = sorted(path.name.partition("-")[0] for path in sasrec.folder(settings).iterdir())
+    left = sorted(path.name.partition("-")[0] for path in Path(sasrec.folder(settings)).iterdir())
     assert left == ["sasrec.json", "vocabulary", "weights"]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,8 +39,9 @@ class Origin:
 
 
 def folder(config: Config) -> str:
-    """Where the folders of all drivers are."""
-    return config.table("staging")
+    """Where the folders of all drivers are; engines may have another working directory."""
+    place = config.table("staging")
+    return str(Path(place).resolve()) if files.is_local(place) else place
 
 
 def period(config: Config) -> str:
@@ -131,12 +132,17 @@ def _recover(root: str, place: str, names: list[str]) -> None:
     portions = [f"{place}/{name}" for name in names if name.endswith(PORTION)]
     listed = {name for portion in portions for name in json.loads(files.read(portion))}
     loose = [name for name in names if name.endswith(ANSWERS) and name not in listed]
-    if loose:  # after all that were ever numbered: an engine may have outlived its driver, and an earlier recovery
-        before = tables.committed_number(root, "answers", _work(place))
-        number = 1 + max([before, *(int(PurePosixPath(portion).stem) for portion in portions)])
-        portions.append(_portion(place, number, loose))
+    if loose:
+        portions.append(_portion(place, _next(root, place, loose[0], portions), loose))
     for portion in portions:
         _commit(root, place, portion)
+
+
+def _next(root: str, place: str, loose: str, portions: list[str]) -> int:
+    """A number after all that this driver ever used: an engine of its may have outlived an earlier recovery, too."""
+    run_id = pq.read_table(BytesIO(files.read(f"{place}/{loose}")), columns=["run_id"])["run_id"][0].as_py()
+    before = tables.last_committed(root, "answers", tables.Commit(run_id, _work(place), 0).writer)
+    return 1 + max([before, *map(_number, portions)])
 
 
 def _portion(place: str, number: int, written: Iterable[str]) -> str:
@@ -148,13 +154,18 @@ def _portion(place: str, number: int, written: Iterable[str]) -> str:
 
 def _commit(root: str, place: str, portion: str) -> None:
     """Append what a portion lists to `answers`, once. An error is no answer to remember: it is asked again."""
-    schema, number = TABLES["answers"], int(PurePosixPath(portion).stem)
+    schema = TABLES["answers"]
     contents = [files.read(f"{place}/{name}") for name in json.loads(files.read(portion))]
     rows = [pq.read_table(BytesIO(content), schema=schema) for content in contents]
     found = pa.concat_tables(rows or [schema.empty_table()])
     found = found.filter(pc.is_null(found["error"]))
     if found.num_rows:
-        tables.append(root, "answers", found, tables.Commit(found["run_id"][0].as_py(), _work(place), number))
+        commit = tables.Commit(found["run_id"][0].as_py(), _work(place), _number(portion))
+        tables.append(root, "answers", found, commit)
+
+
+def _number(portion: str) -> int:
+    return int(PurePosixPath(portion).stem)
 
 
 def _work(place: str) -> str:

@@ -58,9 +58,14 @@ def stage_new(config: Config, answers: Answers, asked: Path, folder: str | Path)
     return places, count
 
 
+def opened(file: str) -> pq.ParquetFile:
+    """A staged file, whose rows are GROUPS."""
+    return pq.ParquetFile(BytesIO(files.read(file)))
+
+
 def read(file: str) -> tuple[list[Request], list[str]]:
     """All requests of a staged file with their keys."""
-    rows = pq.read_table(BytesIO(files.read(file)), schema=GROUPS).to_pylist()
+    rows = opened(file).read().to_pylist()
     requests = [Request(**request) for row in rows for request in row["requests"]]
     return requests, [key for row in rows for key in row["keys"]]
 

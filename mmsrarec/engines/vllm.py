@@ -15,6 +15,7 @@ from functools import cached_property
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Request
+from mmsrarec.storage import models, s3
 from mmsrarec.storage.objects import PictureError, Pictures
 
 CPU_BLOCK_SIZE = 32  # vLLM's own default on a CPU is 128, longer than many a shared prefix
@@ -97,7 +98,7 @@ def engine_arguments(config: Config) -> dict:
     """Arguments of vllm.LLM; what `engine.extra` says wins."""
     engine = config.engine
     arguments = {
-        "model": config.model_path,
+        "model": models.place(config),
         "dtype": engine.dtype,
         "seed": config.run.seed,
         "max_model_len": engine.max_model_len,
@@ -129,7 +130,7 @@ def _eager(config: Config) -> bool:
 def environment(config: Config) -> dict[str, str]:
     """What vLLM is to find in the environment; what the user has set there stays."""
     values = dict(ENVIRONMENT)
-    if os.path.isdir(config.model_path):
+    if os.path.isdir(config.model_path) or s3.is_address(config.model_path):
         values["HF_HUB_OFFLINE"] = "1"
     if not config.engine.num_gpus:
         values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

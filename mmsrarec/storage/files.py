@@ -42,7 +42,7 @@ def read(place: str | Path) -> bytes | None:
     if is_local(place):
         path = Path(place)
         return path.read_bytes() if path.exists() else None
-    with _told(place):
+    with told(place):
         try:
             return s3.read(str(place))
         except FetchError as error:
@@ -54,7 +54,7 @@ def read(place: str | Path) -> bytes | None:
 def write(place: str | Path, content: bytes) -> None:
     """Put the content in the place of what is there."""
     if not is_local(place):
-        with _told(place):
+        with told(place):
             return s3.write(str(place), content)
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def find(place: str | Path) -> File | None:
     """What is known of one file, None where there is none."""
     if is_local(place):
         return _described(Path(place), "") if os.path.isfile(place) else None
-    with _told(place):
+    with told(place):
         found = s3.find(str(place))
     return found and File("", found.size, found.version)
 
@@ -77,7 +77,7 @@ def listing(folder: str | Path) -> list[File]:
     if is_local(folder):
         paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         return [_described(path, str(path.relative_to(folder))) for path in paths if path.suffix != DRAFT]
-    with _told(folder):
+    with told(folder):
         return [File(one.name, one.size, one.version) for one in s3.listing(str(folder))]
 
 
@@ -85,7 +85,7 @@ def delete(place: str | Path) -> None:
     """No error where there is none."""
     if is_local(place):
         return Path(place).unlink(missing_ok=True)
-    with _told(place):
+    with told(place):
         s3.delete([str(place)])
 
 
@@ -93,7 +93,7 @@ def delete_folder(folder: str | Path) -> None:
     """With all that is below; on a disk, what cannot be deleted now stays."""
     if is_local(folder):
         return shutil.rmtree(folder, ignore_errors=True)
-    with _told(folder):
+    with told(folder):
         s3.delete(f"{folder}/{one.name}" for one in s3.listing(str(folder)))
 
 
@@ -103,7 +103,8 @@ def _described(path: Path, name: str) -> File:
 
 
 @contextmanager
-def _told(place: str | Path) -> Iterator[None]:
+def told(place: str | Path) -> Iterator[None]:
+    """Make of what a store refuses an error for people."""
     try:
         yield
     except FetchError as error:

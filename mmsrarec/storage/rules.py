@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv, dataset
+from pyarrow import csv, dataset, parquet
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.storage import tables
+from mmsrarec.storage import files, tables
 
 NO_LIMIT = sys.maxsize
 COLUMNS = ["item_id", "available", "category"]  # of the catalog, that `servable` needs
@@ -90,6 +90,17 @@ def read_ids(config: Config, path: str, column: str, setting: str) -> set[str]:
     return set(found.cast(pa.string()).drop_null().to_pylist()) - {""}
 
 
+def _content(path: str) -> pa.NativeFile:
+    """A file's content, unpacked where its name says that it is packed."""
+    if files.is_local(path):
+        return pa.input_stream(path)
+    content = files.read(path)
+    if content is None:
+        raise FileNotFoundError("no such object")
+    packed = PurePosixPath(path).suffix.removeprefix(".")
+    return pa.input_stream(pa.BufferReader(content), {"gz": "gzip", "zst": "zstd"}.get(packed))
+
+
 def _ids(chosen: frozenset[str]) -> pa.Array:
     return pa.array(sorted(chosen), pa.string())
 
@@ -100,9 +111,11 @@ def _open(path: str, *names: str) -> pa.ChunkedArray | None:
     if delimiter:
         kind = csv.ParseOptions(delimiter=delimiter)
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # 007 stays 007
-        source = dataset.dataset(csv.read_csv(path, parse_options=kind, convert_options=as_text))
+        source = dataset.dataset(csv.read_csv(_content(path), parse_options=kind, convert_options=as_text))
     elif not os.path.isfile(path) and tables.is_table(path):
         source = tables.open_dataset(path)
-    else:
+    elif files.is_local(path):
         source = dataset.dataset(path, format="parquet")
+    else:
+        source = dataset.dataset(parquet.read_table(_content(path)))
     return next((source.to_table([name])[name] for name in names if name in source.schema.names), None)

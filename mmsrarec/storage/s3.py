@@ -27,7 +27,7 @@ from mmsrarec.storage.transfer import (
 )
 
 SCHEME = "s3://"
-DELETED_AT_ONCE = 1000  # S3's own limit
+PAGE = 1000  # objects listed or deleted at once: S3's own limit
 _making = threading.Lock()
 
 
@@ -49,12 +49,12 @@ def read(address: str, limit: int | None = None) -> bytes:
     return persistently(lambda: b"".join(_body(address, limit)))
 
 
-def download(address: str, file: Path) -> None:
-    """The object as a file, whatever its size."""
+def download(address: str, file: Path, version: str) -> None:
+    """The object as a file, whatever its size. Raises FetchError where it is not this version any more."""
 
     def work() -> None:
         with open(file, "wb") as out:
-            out.writelines(_body(address, None))
+            out.writelines(_body(address, None, IfMatch=f'"{version}"'))
 
     persistently(work)
 
@@ -82,7 +82,7 @@ def listing(folder: str) -> Iterator[Object]:
     bucket, key = split(folder)
     prefix, token = f"{key}/" if key else "", {}
     while True:
-        page = _asked(folder, "list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
+        page = _asked(folder, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **token)
         for one in page.get("Contents", ()):
             if name := one["Key"].removeprefix(prefix):
                 yield Object(name, one["Size"], one["ETag"].strip('"'))
@@ -125,16 +125,16 @@ def split(address: str) -> tuple[str, str]:
 
 def _portions(addresses: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(addresses)
-    while some := list(islice(rest, DELETED_AT_ONCE)):
+    while some := list(islice(rest, PAGE)):
         yield some
 
 
-def _body(address: str, limit: int | None) -> Iterator[bytes]:
+def _body(address: str, limit: int | None, **conditions: str) -> Iterator[bytes]:
     bucket, key = split(address)
-    found = _asked(address, "get_object", Bucket=bucket, Key=key)
-    with found["Body"] as body:
-        # boto3's own reading waits for a whole chunk, so for hours where a byte comes every second.
-        yield from received(body._raw_stream, found["ContentLength"], limit)
+    found = _asked(address, "get_object", Bucket=bucket, Key=key, **conditions)
+    # boto3's own reading waits for a whole chunk, so for hours where a byte comes every second.
+    with found["Body"] as raw:
+        yield from received(raw, found["ContentLength"], limit)
 
 
 def _asked(address: str, operation: str, **parameters: object) -> dict:

@@ -127,8 +127,13 @@ def delete(root: str, name: str, predicate: str, commit: Commit | None = None) -
 
 def committed(root: str, name: str, commit: Commit) -> bool:
     """Is this commit, or a later one of the same work of the run, in the table already?"""
-    found = DeltaTable(address(root, name)).transaction_version(commit.writer) if exists(root, name) else None
-    return found is not None and found >= commit.number
+    return last_committed(root, name, commit.writer) >= commit.number
+
+
+def last_committed(root: str, name: str, writer: str) -> int:
+    """Number of the last commit of this writer (Commit.writer) in the table, -1 where there is none."""
+    found = DeltaTable(address(root, name)).transaction_version(writer) if exists(root, name) else None
+    return -1 if found is None else found
 
 
 def spans(column: str, values: pa.ChunkedArray, rows: int) -> Iterator[list[tuple]]:

@@ -13,6 +13,7 @@ import json
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,6 +29,7 @@ class Proxy(BaseHTTPRequestHandler):
     troubles: list[dict] = []
     requests: list[str] = []
     turn = threading.Lock()
+    conditional = threading.Lock()  # S3 looks and writes in one step, this server in two
 
     def _handle(self) -> None:
         body = self._body()
@@ -41,13 +43,17 @@ class Proxy(BaseHTTPRequestHandler):
         if kind == "reset":
             self.close_connection = True
             return None
+        with self.conditional if "If-None-Match" in self.headers else nullcontext():
+            status, headers, content = self._forwarded(body)
+        return self._send(status, headers, content, kind)
+
+    def _forwarded(self, body: bytes) -> tuple[int, list, bytes]:
         server = HTTPConnection("127.0.0.1", self.behind, timeout=30)
         server.request(self.command, self.path, body, dict(self.headers.items()))
         found = server.getresponse()
         content = found.read()
-        self._send(found.status, found.getheaders(), content, kind)
         server.close()
-        return None
+        return found.status, found.getheaders(), content
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
 

@@ -139,8 +139,7 @@ def test_a_night_is_published_and_a_user_forgotten(s3_server: Server, monkeypatc
     with pytest.raises(GateError):
         publish(config, "night")
     tables.append(ROOT, "staged_recommendations", tables.from_rows("staged_recommendations", lists[1:]))
-    for _ in range(2):
-        publish(config, "night")
+    publish(config, "night")
     assert tables.count(ROOT, "recommendations") == 2
     forget(config, "gone", ["u"])
     assert tables.read(ROOT, "recommendations")["user_id"].to_pylist() == ["v"]
@@ -148,7 +147,7 @@ def test_a_night_is_published_and_a_user_forgotten(s3_server: Server, monkeypatc
     held = [one.name for one in s3.listing(f"{ROOT}/recommendations") if one.name.startswith("run_date")]
     assert len(held) == 1, "old versions are gone"
     clean(config, "clean")
-    assert [row["status"] for row in runs.ledger(config)].count("failed") == 1
+    assert {row["status"] for row in runs.ledger(config)} == {"completed"}
 
 
 def _history(user: str) -> dict:

@@ -99,8 +99,10 @@ SAID = re.compile(r"<Code>(\w+)</Code>|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(tim
 
 def store_refused(error: BaseException | None) -> StoreError | None:
     """The S3 behind an error of delta-rs, if it is one: it says much, of which little helps."""
+    if isinstance(error, UserError):
+        return None
     while error is not None:
-        if not isinstance(error, UserError) and REFUSED.search(str(error)):
+        if REFUSED.search(str(error)):
             said = " ".join(dict.fromkeys(part for found in SAID.findall(str(error)) for part in found if part))
             return StoreError(
                 f"a table on S3 cannot be read or written: {said or type(error).__name__}. Check the bucket, that this "

@@ -129,14 +129,15 @@ def test_a_folder_that_is_not_there_is_said_at_once(s3_server: Server) -> None:
             shop(images=images)
 
 
-def test_a_store_that_is_down_stops_the_work(s3_server: Server, monkeypatch) -> None:
+@pytest.mark.parametrize("kind, expected", [("503", "unreachable"), ("403", "forbidden")])
+def test_a_store_that_is_down_stops_the_work(s3_server: Server, monkeypatch, kind: str, expected: str) -> None:
     s3.write(f"{FOLDER}/a.png", picture())
     pictures = shop()
-    s3_server.trouble("503", "a.png")
+    s3_server.trouble(kind, "a.png")
     monkeypatch.setattr("mmsrarec.storage.remote.FAILURES", 2)
     monkeypatch.setattr(s3, "REQUESTS", 1)
     s3._client.cache_clear()
-    assert reason(pictures, "a.png") == "unreachable"
+    assert reason(pictures, "a.png") == expected
     with pytest.raises(StoreError, match="run the same command to go on"):
         pictures.open("a.png")
     s3._client.cache_clear()

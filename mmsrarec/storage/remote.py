@@ -2,7 +2,8 @@
 
 Followed are addresses below inputs.images, where that is one, and below those of inputs.image_sources. Whatever keeps
 a web host from answering costs its pictures only, and after a while no more time; S3 is the shop's own, so where it
-does not answer the stage ends, to go on later.
+does not answer, or refuses what it lists, the stage ends, to go on later: else a night without pictures would pass
+for one of a shop that has none.
 """
 
 import posixpath
@@ -52,7 +53,8 @@ class Remote:
         try:
             content = s3.read(address, limit) if on_s3 else web.read(address, limit, self._private)
         except FetchError as error:
-            self._count(host, error, on_s3)
+            if error.reason == "unreachable" or (error.reason == "forbidden" and on_s3 and self.base):
+                self._count(host, error, on_s3)
             raise
         self._failed.pop(host, None)
         return content
@@ -64,8 +66,6 @@ class Remote:
         return f"{self.base}/{name if s3.is_address(self.base) else quote(name)}"
 
     def _count(self, host: str, error: FetchError, on_s3: bool) -> None:
-        if error.reason != "unreachable":
-            return
         with self._counting:
             self._failed[host] += 1
             if self._failed[host] < FAILURES:

@@ -59,7 +59,7 @@ class Stage:
     def reject(self, key: str, error: str, message: str, row: object = None) -> None:
         """One row of `rejects`. `error` is a short class such as duplicate_item_id, `message` says what and why."""
         text = json.dumps(row, ensure_ascii=False, default=str)[:MAX_ROW_CHARS]
-        told = {"key": key, "error": error, "message": hidden(message), "row": text}
+        told = {"key": key, "error": error, "message": hidden(message), "row": hidden(text)}
         self._pending.append({"run_id": self.run_id, "stage": self.name, **told})
         self.rejected[error] += 1
         if len(self._pending) >= FLUSH_ROWS:

@@ -93,12 +93,14 @@ def disk_full(error: BaseException | None) -> DiskFullError | None:
     return None
 
 
-REFUSED = re.compile(r"Generic S3 error", re.IGNORECASE)
-SAID = re.compile(r"<Code>(\w+)</Code>|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(timed? ?out|dns error|Connection refused)")
+REFUSED = re.compile(r"Generic S3 error|AWS Error")
+SAID = re.compile(
+    r"<Code>(\w+)</Code>|AWS Error (\w+)|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(timed? ?out|dns error|refused)"
+)
 
 
 def store_refused(error: BaseException | None) -> StoreError | None:
-    """The S3 behind an error of delta-rs, if it is one: it says much, of which little helps."""
+    """The S3 behind an error of delta-rs or Arrow, if it is one: they say much, of which little helps."""
     if isinstance(error, UserError):
         return None
     while error is not None:

@@ -52,6 +52,15 @@ def test_tables_are_replaced_appended_and_committed_once(s3_server: Server) -> N
     assert [batch.num_rows for batch in tables.stream(ROOT, "rejects", filters=[("run_id", "=", "b")])] == [1]
 
 
+def test_a_process_that_read_a_table_ends_in_peace(s3_server: Server) -> None:
+    """Also where it has not read all of it: Arrow's threads have more in hand then."""
+    for _ in range(3):
+        tables.append(ROOT, "rejects", pa.concat_tables([rejected("a")] * 10_000))
+    code = f"from mmsrarec.storage import tables; print(next(tables.stream({ROOT!r}, 'rejects')).num_rows)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "8192\n")
+
+
 def test_of_many_that_swap_at_once_exactly_one_wins(s3_server: Server) -> None:
     for seen in (None, 0, 1):
         rows = [tables.from_rows("locks", [{"token": str(number)}]) for number in range(8)]

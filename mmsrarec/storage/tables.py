@@ -18,7 +18,7 @@ from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
 from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
-from mmsrarec.storage import guard
+from mmsrarec.storage import guard, s3
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
@@ -193,10 +193,10 @@ def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
 
 
 def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
-    """The files of the Delta table at an address. Local ones are read by Arrow's own file system: threads that still
-    hold a file of delta-rs, a Python object, when the interpreter ends abort the whole process now and then."""
+    """The files of the Delta table at an address, read by Arrow's own file systems: threads that still hold a file of
+    delta-rs, a Python object, when the interpreter ends abort the whole process now and then."""
     local = "://" not in place
-    system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else None
+    system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else s3.arrow(place)
     return (table or DeltaTable(place)).to_pyarrow_dataset(filesystem=system)
 
 

@@ -2,7 +2,7 @@
 rollback, forget); and `job`, the whole of a file in jobs/. It parses, calls and prints errors; it knows nothing of the
 stages' work.
 
-Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 10 other causes (errors.py);
+Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 11 other causes (errors.py);
 1 an unexpected error, whose trace goes to a file that is named; 130 interrupted by Ctrl-C or SIGTERM.
 """
 

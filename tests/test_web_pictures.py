@@ -1,13 +1,20 @@
 """Pictures from the web: only from whom the configuration names, whatever an address, a name or a server says."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from PIL import Image
 
 from mmsrarec.config import Config
@@ -225,6 +232,39 @@ def test_what_a_server_answers(port: int, name: str, expected: str) -> None:
     assert reason(shop(port), f"http://localhost:{port}/pictures/{name}") == expected
     assert time.monotonic() - started < 15
     assert len(Shop.asked) == {"500": 4, "short": 3, "slow": 3, "to-loop": 4}.get(name, 1)
+
+
+def certificate(name: str, folder: Path) -> Path:
+    """Key and self-signed certificate of a host in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), datetime.now(UTC)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    signed = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), False).sign(key, hashes.SHA256())
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file = folder / f"{name}.pem"
+    file.write_bytes(key.private_bytes(*form) + signed.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.mark.parametrize("name, trusted", [("localhost", True), ("localhost", False), ("elsewhere", True)])
+def test_the_certificate_is_that_of_the_host(tmp_path: Path, monkeypatch, name: str, trusted: bool) -> None:
+    file = certificate(name, tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"localhost:{server.server_address[1]}"
+        pictures = shop(0, image_sources=[f"https://{place}/pictures"], private_hosts=[place])
+        if name == "localhost" and trusted:
+            assert pictures.open(f"https://{place}/pictures/a.png").size == (50, 40)
+        else:
+            assert reason(pictures, f"https://{place}/pictures/a.png") == "unreachable"
+            assert Shop.asked == []
+        server.shutdown()
 
 
 def test_too_large_is_known_before_it_is_read_and_while(port: int, monkeypatch) -> None:

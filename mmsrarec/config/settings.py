@@ -107,7 +107,7 @@ class Sasrec(Section):
 class Index(Section):
     """The Milvus collection of training users."""
 
-    uri: str | None = Field(None, description="a Milvus server or a local folder; default a Milvus Lite folder in the lake")
+    uri: str | None = Field(None, description="a Milvus server, or a folder; default a Milvus Lite folder in the lake")
     token_env: str | None = Field(None, description="environment variable that holds the server's token")
     collection: str = "training_users"
     positions: Positive = Field(5, description="latest positions of a training user that go in")

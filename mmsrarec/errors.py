@@ -95,7 +95,7 @@ def disk_full(error: BaseException | None) -> DiskFullError | None:
 
 REFUSED = re.compile(r"Generic S3 error|AWS Error")
 SAID = re.compile(
-    r"<Code>(\w+)</Code>|AWS Error (\w+)|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(timed? ?out|dns error|refused)"
+    r"<Code>(\w+)</Code>|AWS Error (\w+)|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(timed out|dns error|refused|a body)"
 )
 
 

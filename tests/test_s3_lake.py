@@ -115,6 +115,8 @@ def test_what_a_dead_driver_was_answered_is_committed_once(s3_server: Server) ->
         if number < 2:
             assert driver.add(place) == [answer]
             driver.commit()
+    with pytest.raises(ValueError), driver:
+        raise ValueError
     for _ in range(2):
         delivery.recover(config)
     assert sorted(tables.read(ROOT, "answers")["key"].to_pylist()) == ["0", "1", "2"]
@@ -181,6 +183,8 @@ def test_what_needs_a_disk_says_so(s3_server: Server) -> None:
 def test_trouble_with_a_table_is_told_without_credentials(s3_server: Server, monkeypatch, kind: str) -> None:
     tables.append(ROOT, "rejects", rejected("a"))
     s3_server.trouble("503", "rejects", times=2)  # delta-rs asks again, too
+    s3_server.trouble("truncated", "rejects/_delta_log/", times=2)
+    s3_server.trouble("truncated", "rejects/part", times=1)
     assert tables.count(ROOT, "rejects") == 1
     if kind == "503":
         return

@@ -92,7 +92,10 @@ def earlier(config: Config, run_id: str, stage: str) -> list[Answer]:
 
 
 class Delivery:
-    """The driver's side: a folder of its own, whose files of answers it commits; use as a context manager."""
+    """The driver's side: a folder of its own, whose files of answers it commits; use as a context manager.
+
+    The folder goes with it, unless it ends by an error: then `recover` finds what has not been committed.
+    """
 
     def __init__(self, config: Config, name: str):
         self.folder = f"{folder(config)}/{name}-{secrets.token_hex(4)}"
@@ -102,8 +105,9 @@ class Delivery:
     def __enter__(self) -> "Delivery":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        files.delete_folder(self.folder)
+    def __exit__(self, error_type: type | None, *_: object) -> None:
+        if error_type is None:
+            files.delete_folder(self.folder)
 
     def add(self, file: str) -> list[Answer]:
         """Read a file of answers, and have it in the next commit."""

@@ -59,8 +59,12 @@ def write(place: str | Path, content: bytes) -> None:
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + DRAFT)
-    draft.write_bytes(content)
-    os.replace(draft, path)
+    try:
+        draft.write_bytes(content)
+        os.replace(draft, path)
+    except OSError:  # a full disk, say, on which half a file only takes room
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def find(place: str | Path) -> File | None:
@@ -73,10 +77,10 @@ def find(place: str | Path) -> File | None:
 
 
 def listing(folder: str | Path) -> list[File]:
-    """All files below a folder, by name; none where there is no folder. Drafts are no files yet."""
+    """All files below a folder, by name; none where there is no folder."""
     if is_local(folder):
         paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
-        return [_described(path, str(path.relative_to(folder))) for path in paths if path.suffix != DRAFT]
+        return [_described(path, str(path.relative_to(folder))) for path in paths]
     with told(folder):
         return [File(one.name, one.size, one.version) for one in s3.listing(str(folder))]
 

@@ -6,8 +6,9 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,8 @@ from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
 from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
-from mmsrarec.storage import guard, s3
+from mmsrarec.storage import files, guard, s3
+from mmsrarec.storage.transfer import BrokenOffError, persistently
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
@@ -27,6 +29,7 @@ SHORT_MEMORY = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,12 @@ def address(root: str, name: str) -> str:
 
 def is_table(place: str) -> bool:
     """Is there a Delta table at this address?"""
-    return DeltaTable.is_deltatable(place)
+    return _patiently(place, lambda: DeltaTable.is_deltatable(place))
+
+
+def open_table(place: str, at: int | None = None) -> DeltaTable:
+    """The Delta table at an address, at its latest version or the one named."""
+    return _patiently(place, lambda: DeltaTable(place, version=at))
 
 
 def exists(root: str, name: str) -> bool:
@@ -62,7 +70,7 @@ def exists(root: str, name: str) -> bool:
 
 def version(root: str, name: str) -> int | None:
     """Delta version of the table, None where there is none."""
-    return DeltaTable(address(root, name)).version() if exists(root, name) else None
+    return open_table(address(root, name)).version() if exists(root, name) else None
 
 
 def read(root: str, name: str, columns: list[str] | None = None, filters: list | None = None) -> pa.Table:
@@ -122,7 +130,7 @@ def delete(root: str, name: str, predicate: str, commit: Commit | None = None) -
     if not exists(root, name) or (commit and committed(root, name, commit)):
         return
     guard.check(root)
-    DeltaTable(address(root, name)).delete(predicate, commit_properties=_properties(commit))
+    open_table(address(root, name)).delete(predicate, commit_properties=_properties(commit))
 
 
 def committed(root: str, name: str, commit: Commit) -> bool:
@@ -132,7 +140,7 @@ def committed(root: str, name: str, commit: Commit) -> bool:
 
 def last_committed(root: str, name: str, writer: str) -> int:
     """Number of the last commit of this writer (Commit.writer) in the table, -1 where there is none."""
-    found = DeltaTable(address(root, name)).transaction_version(writer) if exists(root, name) else None
+    found = open_table(address(root, name)).transaction_version(writer) if exists(root, name) else None
     return -1 if found is None else found
 
 
@@ -149,7 +157,7 @@ def spans(column: str, values: pa.ChunkedArray, rows: int) -> Iterator[list[tupl
 def partitions(root: str, name: str) -> list[str]:
     """Values of the column that the table is partitioned by, ascending; reads no row."""
     (column,) = PARTITIONS[name]
-    found = DeltaTable(address(root, name)).partitions() if exists(root, name) else []
+    found = open_table(address(root, name)).partitions() if exists(root, name) else []
     return sorted({partition[column] for partition in found})
 
 
@@ -157,7 +165,7 @@ def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
     """The Delta version of the table (None where there is none) and all its rows at that version."""
     if not exists(root, name):
         return None, TABLES[name].empty_table()
-    table = DeltaTable(address(root, name))
+    table = open_table(address(root, name))
     return table.version(), _dataset(root, name, table).to_table().cast(TABLES[name])
 
 
@@ -170,7 +178,7 @@ def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:
     place = address(root, name)
     try:
         write_deltalake(
-            place if seen is None else DeltaTable(place, version=seen),
+            place if seen is None else open_table(place, seen),
             rows.cast(TABLES[name]),
             mode="error" if seen is None else "overwrite",
             configuration=PROPERTIES | SHORT_MEMORY,
@@ -197,7 +205,24 @@ def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
     delta-rs, a Python object, when the interpreter ends abort the whole process now and then."""
     local = "://" not in place
     system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else s3.arrow(place)
-    return (table or DeltaTable(place)).to_pyarrow_dataset(filesystem=system)
+    return (table or open_table(place)).to_pyarrow_dataset(filesystem=system)
+
+
+def _patiently(place: str, work: Callable[[], T]) -> T:
+    """delta-rs asks again where a request fails, but not where a body breaks off."""
+    if "://" not in place:
+        return work()
+
+    def attempt() -> T:
+        try:
+            return work()
+        except OSError as error:
+            if "reading a body" in str(error):
+                raise BrokenOffError("a body broke off") from error
+            raise
+
+    with files.told(place):
+        return persistently(attempt)
 
 
 def _write(

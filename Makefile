@@ -3,22 +3,30 @@ PYTHON ?= python3
 ENGINE ?= cpu
 READY := .venv/.ready-$(ENGINE)
 
-.PHONY: demo test test-all lint setup clean
+.PHONY: demo test test-all test-k8s lint docs setup clean
 
 demo: $(READY)
 	.venv/bin/mmsrarec run conf/local.yaml
 
 test: $(READY)
 	.venv/bin/ruff check .
-	.venv/bin/pytest -m "not slow"
+	.venv/bin/pytest -m "not slow and not kubernetes"
 
 test-all: $(READY)
 	.venv/bin/ruff check .
-	.venv/bin/pytest
+	.venv/bin/pytest -m "not kubernetes"
+
+# Asks the cluster that KUBECONFIG names; without one it says so and skips.
+test-k8s: $(READY)
+	.venv/bin/pytest -m kubernetes -rs
 
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+docs: $(READY)
+	.venv/bin/python -m mmsrarec.documentation
 
 setup: $(READY)
 

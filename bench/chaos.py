@@ -1,13 +1,14 @@
 """Kill a night again and again, at random moments, and see whether its tables are those of an undisturbed one.
 
-    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE] [--longest-wait SECONDS]
+    python bench/chaos.py [--kills 100] [--seed 1] [--folder build/chaos] [--calm LAKE]
 
 A small shop goes through `mmsrarec run` once undisturbed. Then nights of it are started, and at a random moment one of
 the processes that are there (the driver, the engine, another process of Ray, Spark's JVM: random kind, random process)
-gets kill -9. The same command is started again at once, and may be killed again, until the night is complete; then
-every table is compared with the undisturbed night's, and a new night begins in an empty lake. All the while a reader
-looks for lists and answers that are not whole. Ends with status 1 if a row was lost, doubled or different, half a night
-was seen, or a command hung.
+gets kill -9. The moment: every stage, short or long, is killed with the same probability, at any time within it. A
+command that survives that may meet another kill, one that does not is started again at once, until the night is
+complete; then every table is compared with the undisturbed night's, and a new night begins in an empty lake. All the
+while a reader looks for lists and answers that are not whole. Ends with status 1 if a row was lost, doubled or
+different, half a night was seen, or a command hung.
 """
 
 import argparse
@@ -26,11 +27,13 @@ import processes
 from nights import TOLERANCE, Differences, Reader, compared, leftovers
 
 from mmsrarec.demo.shop import write_shop
+from mmsrarec.pipeline import STAGES
 from mmsrarec.storage import tables
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-c", "from mmsrarec.cli import main; main()"]
 MOST_FAILURES = 3  # of a command in a row without a kill
+KILL_PROBABILITY = 0.6  # of a stage, every time that it is started
 HANGS = 4.0  # times an undisturbed night, after which a command hangs
 SETTINGS = {
     "run.date": "2026-03-01",
@@ -63,21 +66,38 @@ class Night:
         self.log.unlink(missing_ok=True)
 
     def start(self) -> subprocess.Popen:
+        self._before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "a") as log:
             return subprocess.Popen(self.command, cwd=self.lake.parent, stdout=log, stderr=log, start_new_session=True)
 
     def stage(self) -> str:
         """The stage that the log says has started last."""
-        found = [line.split(":")[0] for line in self.log.read_text().splitlines() if line.endswith(": started")]
+        found = [line.split(":")[0] for line in self._lines() if line.endswith(": started")]
         return found[-1] if found else "start"
+
+    def left(self) -> list[str]:
+        """The stages that no command has completed yet."""
+        completed = {line.split(":")[0] for line in self._lines() if ": completed in " in line}
+        return [name for name in STAGES if name not in completed]
+
+    def reaches(self, stage: str, command: subprocess.Popen) -> bool:
+        """Wait until the command has started that stage; False where it ends before."""
+        while f"\n{stage}: started" not in self.log.read_bytes()[self._before :].decode(errors="replace"):
+            if command.poll() is not None:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
 
 
 class Chaos:
     """Counts what it does: kills by target and by stage, and what became of them."""
 
-    def __init__(self, folder: Path, seed: int, longest_wait: float | None):
-        self.folder, self.random, self.longest_wait = folder, random.Random(seed), longest_wait
-        self.seconds = 0.0  # of an undisturbed night
+    def __init__(self, folder: Path, seed: int):
+        self.folder, self.random = folder, random.Random(seed)
+        self.seconds: dict[str, float] = {}  # of an undisturbed night, by stage
         self.targets, self.stages, self.outcomes = Counter(), Counter(), Counter()
         self.watches: list[threading.Thread] = []
         self.differences = Differences()
@@ -90,10 +110,14 @@ class Chaos:
                 raise SystemExit(f"the undisturbed night failed; see {night.log}")
             calm = night.lake
         ledger = tables.read(str(calm), "runs").to_pylist()
-        self.seconds = sum((row["finished_at"] - row["started_at"]).total_seconds() for row in ledger)
-        self.longest_wait = self.longest_wait or self.seconds / 3
-        print(f"undisturbed night: {self.seconds:.0f} s", flush=True)
+        self.seconds = {row["stage"]: (row["finished_at"] - row["started_at"]).total_seconds() for row in ledger}
+        print(f"undisturbed night: {self.whole:.0f} s", flush=True)
         return calm
+
+    @property
+    def whole(self) -> float:
+        """Seconds of an undisturbed night."""
+        return sum(self.seconds.values())
 
     def night(self, calm: Path, kills: int) -> None:
         """One night with at most `kills` kills."""
@@ -101,14 +125,15 @@ class Chaos:
         most, failures, status = self.targets.total() + kills, 0, None
         with Reader(night.lake, calm) as reader:
             while status != 0:
-                command = night.start()
+                command, killed = night.start(), 0
                 try:
-                    killed = self.targets.total() < most and self._kill(night, command)
+                    while self.targets.total() < most and self._kill(night, command):
+                        killed += 1
                     status = self._end(night, command)
                 finally:
                     command.kill()
                 self.outcomes["resumes"] += status != 0
-                self.outcomes["healed"] += killed and status == 0
+                self.outcomes["healed"] += killed if status == 0 else max(killed - 1, 0)
                 failures = 0 if killed else failures + 1
                 if status != 0 and failures > MOST_FAILURES:
                     raise SystemExit(f"fails by itself in {night.stage()}; see {night.log}")
@@ -122,11 +147,16 @@ class Chaos:
 
     def _kill(self, night: Night, command: subprocess.Popen) -> bool:
         """Kill one process of the command, unless it ends before; whether."""
+        stage = next((name for name in night.left() if self.random.random() < KILL_PROBABILITY), None)
+        if stage is None or not night.reaches(stage, command):
+            return False
         try:
-            command.wait(self.random.uniform(0.3, self.longest_wait))
+            command.wait(self.random.uniform(0, self.seconds[stage]))
             return False
         except subprocess.TimeoutExpired:
             there = processes.by_kind(command.pid)
+        if not there:
+            return False
         kind = self.random.choice(sorted(there))
         victim = self.random.choice(there[kind])
         self.targets[kind] += 1
@@ -145,7 +175,7 @@ class Chaos:
     def _end(self, night: Night, command: subprocess.Popen) -> int:
         """The command's status; one that hangs is killed."""
         try:
-            return command.wait(HANGS * self.seconds)
+            return command.wait(HANGS * self.whole)
         except subprocess.TimeoutExpired:
             self.outcomes["hung"] += 1
             print(f"hangs in {night.stage()}; see {night.log}", flush=True)
@@ -174,11 +204,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     parser.add_argument("--calm", type=Path, help="lake of an undisturbed night with the same settings")
-    parser.add_argument("--longest-wait", type=float, help="seconds to a kill; default a third of an undisturbed night")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     write_shop(folder / "shop", seed=7, items=60, users=80)
-    chaos = Chaos(folder, arguments.seed, arguments.longest_wait)
+    chaos = Chaos(folder, arguments.seed)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     calm, started = chaos.undisturbed(arguments.calm), time.monotonic()
     while (left := arguments.kills - chaos.targets.total()) > 0:

@@ -1,8 +1,10 @@
 """The stages in their order, for one command on one machine; jobs/ run the same functions on a cluster.
 
-    items, interactions -> build_cf -> train_sasrec -> index_cf ----+
-                               |                                    v
-                               +-> summarize_items ------------> retrieve -> recommend -> publish -> evaluate -> clean
+    items, interactions -> build_cf -> train_sasrec -> index_cf ---+
+                               |                                   v
+                               +-> summarize_items -----------> retrieve -> recommend -> publish -+
+                                                                                                  v
+                                                                    report <- clean <- evaluate <-+
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -14,8 +16,9 @@ from dataclasses import dataclass
 
 from mmsrarec import log
 from mmsrarec.config import Config
+from mmsrarec.progress import duration, under_way
 from mmsrarec.reports import metrics
-from mmsrarec.storage import lock
+from mmsrarec.storage import lock, runs
 from mmsrarec.storage.resume import Run
 
 
@@ -48,6 +51,7 @@ STAGES: dict[str, StageEntry] = {
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
     "evaluate": StageEntry("mmsrarec.evaluation.evaluate", "HR, NDCG and AUC on held-out items, beside the baselines."),
     "clean": StageEntry("mmsrarec.publishing.clean", "Delete what dead runs left and what nobody needs any more."),
+    "report": StageEntry("mmsrarec.reports.page.stage", "Write the page about the night, one HTML file."),
 }
 
 
@@ -74,8 +78,17 @@ def _run_first(run: Run, left: list[str]) -> None:
     if config.budget.limited:
         importlib.import_module("mmsrarec.planning.plan").require(config, run.run_id, left)
     started = time.monotonic()
-    log.say(f"{name}: started", "stage_started")
-    run_stage(name, config, run.run_id)
-    seconds = time.monotonic() - started
-    log.say(f"{name}: completed in {seconds:.1f} s", "stage_completed", seconds=round(seconds, 1))
+    with under_way(name):
+        run_stage(name, config, run.run_id)
+    _completed(run, name, time.monotonic() - started)
     metrics.write(config)
+
+
+def _completed(run: Run, name: str, seconds: float) -> None:
+    """Say what a stage has done: the line that stays of it on a terminal."""
+    row = next(row for row in reversed(runs.ledger(run.config, run.run_id)) if row["stage"] == name)
+    counts = {count: row[count] for count in ("rows_in", "rows_out", "rows_rejected")}
+    said = [f"{name}: completed in {duration(seconds)}", f"{row['rows_in']:,} rows in, {row['rows_out']:,} out"]
+    if rejected := row["notes"].get("rejected"):
+        said.append("rejected " + ", ".join(f"{error} {rows:,}" for error, rows in rejected.items()))
+    log.say("; ".join(said), "stage_completed", seconds=round(seconds, 1), **counts)

@@ -56,3 +56,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     given = settings(folder / "shop", folder / "lake")
     arguments = [argument for setting in given for argument in ("--set", setting)]
     return Shop(folder, given, command("run", "conf/local.yaml", *arguments))
+
+
+@pytest.fixture(scope="session")
+def small_night(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A lake with two published nights that no engine made, for tests that only read it (see small_night.py)."""
+    from small_night import write
+
+    return write(tmp_path_factory.mktemp("small_night"))

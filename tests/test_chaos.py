@@ -10,7 +10,7 @@ from conftest import ROOT, Shop
 
 def test_a_night_that_is_killed_three_times_ends_like_an_undisturbed_one(shop: Shop, tmp_path: Path) -> None:
     assert shop.first.returncode == 0, shop.first.stderr[-3000:]
-    options = {"--kills": 3, "--seed": 11, "--calm": shop.folder / "lake", "--longest-wait": 15, "--folder": tmp_path}
+    options = {"--kills": 3, "--seed": 11, "--calm": shop.folder / "lake", "--folder": tmp_path}
     arguments = [str(part) for option in options.items() for part in option]
     program = [sys.executable, str(ROOT / "bench" / "chaos.py"), *arguments]
     done = subprocess.run(program, capture_output=True, text=True, timeout=900, check=False)

@@ -42,6 +42,9 @@ def test_the_file_holds_dates_and_numbers_as_people_write_them(tmp_path: Path) -
         (MINIMAL, ["build_cf.test_fraction=0.95"], ["build_cf", "no training users"]),
         (MINIMAL, ["nonsense"], ["nonsense", "a.b=value"]),
         ("inputs:\n  items: a.csv\n", [], ["inputs.interactions", "missing"]),
+        (MINIMAL + "  csv: {items: {encoding: utf-9}}\n", [], ["inputs.csv.items.encoding", "utf-9", "windows-1252"]),
+        (MINIMAL, ["inputs.csv.items.delimiter=;;"], ["inputs.csv.items.delimiter", "at most 1 character"]),
+        (MINIMAL, ["inputs.interactions_columns.a.b=x"], ["inputs.interactions_columns.OURS=THEIRS"]),
         ("- a\n- b\n", [], ["expected sections"]),
         ("a: [1\n", [], ["not valid YAML"]),
     ],
@@ -63,3 +66,46 @@ def test_money_needs_a_price(tmp_path: Path) -> None:
         load(path)
     assert load(path, ["plan.price_per_hour=2.5"]).budget.limited
     assert not load(write(tmp_path, MINIMAL)).budget.limited
+
+
+CLUSTER = Path(__file__).parent.parent / "conf" / "cluster.yaml"
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        [],
+        ["num_gpus=0.5", "gpu_memory_utilization=0.45"],
+        ["num_gpus=2", "tensor_parallel_size=2"],
+        ["num_gpus=4", "tensor_parallel_size=2", "extra={pipeline_parallel_size: 2}"],
+        ["replicas=8", "max_replicas=null"],
+    ],
+)
+def test_the_cluster_s_configuration_on_gpus_of_many_kinds(engine: list[str]) -> None:
+    config = load(CLUSTER, [f"engine.{setting}" for setting in engine])
+    assert config.model == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert config.lake.root.startswith("s3://") and config.index.uri.startswith("http://")
+    assert config.engine.num_gpus > 0 and config.engine.most_replicas == 8
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        (["max_replicas=2", "replicas=3"], ["max_replicas=2", "replicas=3"]),
+        (["num_gpus=2"], ["num_gpus=2", "tensor_parallel_size=1"]),
+        (["num_gpus=1.5"], ["num_gpus=1.5"]),
+        (["num_gpus=1", "tensor_parallel_size=2"], ["tensor_parallel_size=2"]),
+        (["num_gpus=0.5", "tensor_parallel_size=2"], ["tensor_parallel_size=2"]),
+        (["num_gpus=0.5"], ["gpu_memory_utilization=0.9", "num_gpus=0.5"]),
+    ],
+)
+def test_gpus_that_do_not_fit_the_engine(engine: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(CLUSTER, [f"engine.{setting}" for setting in engine])
+    assert "engine" in str(error.value) and all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("run_id", ["a b", "x' OR 'a'='a", "../up", "", "é"])
+def test_a_run_id_is_a_plain_name(run_id: str) -> None:
+    with pytest.raises(ConfigError, match=r"run\.id"):
+        load(CLUSTER, [f"run.id={run_id!r}" if run_id else "run.id=''"])

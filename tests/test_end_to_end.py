@@ -1,12 +1,16 @@
 """The whole job on a small shop with the real engines: once, then again with nothing changed."""
 
 import json
+import re
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import ROOT, Shop, command
 from deltalake import DeltaTable
 
@@ -41,7 +45,7 @@ def rows(config: Config, name: str) -> list[dict]:
 def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.CompletedProcess, config: Config) -> None:
     assert first.returncode == 0, first.stderr[-3000:]
     ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
-    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate clean".split()
+    stages = "build_cf train_sasrec index_cf summarize_items retrieve recommend publish evaluate clean report".split()
     assert list(ledger) and set(ledger) == set(stages)
     assert {row["status"] for row in ledger.values()} == {"completed"}
     assert ledger["summarize_items"]["prompt_tokens"] > 0 and ledger["recommend"]["output_tokens"] > 0
@@ -130,23 +134,58 @@ def test_explain_tells_the_story(first: subprocess.CompletedProcess, config: Con
     user = tables.read(config.lake.root, "recommendations").slice(0, 1).to_pylist()[0]
     told = command("explain", "conf/local.yaml", "--user", user["user_id"], *settings)
     assert told.returncode == 0 and user["item_id"] in told.stdout
+    item = command("explain", "conf/local.yaml", "--item", user["item_id"], *settings)
+    assert item.returncode == 0 and "keywords of the picture" in item.stdout
+    named = command("explain", "conf/local.yaml", "--user", user["user_id"], "--why-not", user["item_id"], *settings)
+    assert named.returncode == 0 and "It passed every step" in named.stdout
     unknown = command("explain", "conf/local.yaml", "--user", "nobody", *settings)
     assert unknown.returncode == 2 and "nobody" in unknown.stderr and "Traceback" not in unknown.stderr
 
 
+def in_a_notebook(config: Config, folder: Path) -> subprocess.CompletedProcess:
+    """What the README shows for one, within a running event loop as cells are; the last expression is printed."""
+    code = re.search(
+        r"^```python\n(from mmsrarec.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )[1]
+    *lines, last = code.rstrip().splitlines()
+    cell = textwrap.indent("\n".join([*lines, f"print(({last}).to_json(orient='records'))"]), "    ")
+    (folder / "conf").mkdir()
+    (folder / "conf" / "local.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    program = f"import asyncio\n\nasync def cell():\n{cell}\n\nasyncio.run(cell())\n"
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=900)
+
+
 def test_a_second_run_asks_no_engine_and_changes_nothing(
-    first: subprocess.CompletedProcess, config: Config, settings: list[str]
+    first: subprocess.CompletedProcess, config: Config, settings: list[str], tmp_path: Path
 ) -> None:
     before = {name: rows(config, name) for name in WRITTEN if name not in ("runs", "evaluation", "locks")}
-    again = command("run", "conf/local.yaml", *settings)
+    again = in_a_notebook(config, tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
+    shown = json.loads(again.stdout.splitlines()[-1])
+    assert [row["rank"] for row in shown] == list(range(1, 11)) and all(row["title"] for row in shown)
     for name, known in before.items():
         assert rows(config, name) == known, name
-    ledger = [row for row in tables.read(config.lake.root, "runs").to_pylist() if row["run_id"] in again.stderr]
-    assert len(ledger) == 9
+    ledger = tables.read(config.lake.root, "runs").to_pylist()
+    latest = max(row["run_id"] for row in ledger)
+    ledger = [row for row in ledger if row["run_id"] == latest]
+    assert latest in again.stderr and len(ledger) == 10
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
     plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout
+
+
+def test_a_plan_with_a_pilot_is_within_a_tenth_of_what_the_night_took(
+    first: subprocess.CompletedProcess, config: Config, settings: list[str], tmp_path: Path
+) -> None:
+    nothing_known = ["--set", f"lake.root={tmp_path / 'lake'}", "--set", "plan.answer_tokens=null"]
+    limit = ["--set", "budget.tokens=1"]
+    plan = command("plan", "conf/local.yaml", *settings, *nothing_known, *limit, "--pilot")
+    assert plan.returncode == 0 and not (tmp_path / "lake").exists(), plan.stderr[-3000:]
+    told = int(re.search(r"the plan is ([\d,]+) tokens", " ".join(plan.stdout.split()))[1].replace(",", ""))
+    ledger = tables.read(config.lake.root, "runs").to_pylist()
+    first_run = min(row["run_id"] for row in ledger)
+    took = sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger if row["run_id"] == first_run)
+    assert abs(told / took - 1) < 0.1
 
 
 def test_messages_not_traces(settings: list[str], tmp_path: Path) -> None:

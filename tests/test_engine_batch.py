@@ -4,9 +4,11 @@ One engine start for the whole file: everything is asked in one run, the tests l
 """
 
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from PIL import Image
@@ -155,3 +157,29 @@ def test_nothing_to_ask_is_no_work(tmp_path):
     answers, ledger = run(settings(tmp_path), [])
     assert ledger["notes"]["engine_requests"] == 0
     assert answers.get("k") is None
+
+
+@pytest.mark.slow
+def test_engines_are_added_while_work_waits(asked, tmp_path):
+    (tmp_path / "pictures").symlink_to(Path(asked.config.lake.root).parent / "pictures")
+    config = settings(tmp_path, replicas=1, max_replicas=2, batch_rows=1)
+    seen, over = set(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1):
+            found = psutil.Process().children(recursive=True)
+            seen.add(sum("MapWorker" in " ".join(process.cmdline()) for process in found if process.is_running()))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        answers, ledger = run(config, asked.groups)
+    finally:
+        over.set()
+        watching.join()
+    assert max(seen) == 2
+    assert ledger["notes"]["engine_requests"] == asked.ledger["notes"]["engine_requests"]
+    for group in asked.groups[:USERS]:
+        for request in group.requests:
+            found = answers.get(request.key(asked.template.identity))
+            assert found.p_yes == pytest.approx(asked.answer(request).p_yes, abs=1e-5)

@@ -70,6 +70,7 @@ def lake(tmp_path: Path) -> Config:
     index.index_cf(config, "before")
     (tmp_path / "lake" / "staging").mkdir()
     (tmp_path / "lake" / "staging" / "asked").write_text(GONE)
+    (tmp_path / "lake" / "report.html").write_text(GONE)
     return config
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmsrarec.collaborative import embed, index, sasrec
+from mmsrarec.collaborative.exact import DEPTH, SAMPLE, Exact
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config, Sasrec
@@ -123,13 +124,13 @@ def test_an_index_that_misses_too_much_is_not_swapped_in(tmp_path: object, monke
 
 
 def test_the_sample_is_compared_with_all_vectors() -> None:
-    exact, vectors = index.Exact(), unit_vectors(1000)
+    exact, vectors = Exact(), unit_vectors(1000)
     for start in range(0, 1000, 300):
         exact.add(vectors[start : start + 300])
     cosine = -np.sort(-(exact.queries @ vectors.T), axis=1)
-    assert len(exact.queries) == index.SAMPLE
-    assert exact.recall(cosine[:, : index.DEPTH].tolist()) == 1
-    assert exact.recall(cosine[:, 5 : 5 + index.DEPTH].tolist()) == pytest.approx(0.5, abs=0.02)
+    assert len(exact.queries) == SAMPLE
+    assert exact.recall(cosine[:, :DEPTH].tolist()) == 1
+    assert exact.recall(cosine[:, 5 : 5 + DEPTH].tolist()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_an_empty_index_answers(tmp_path: object) -> None:

@@ -121,7 +121,7 @@ def test_json_lines_carry_run_stage_and_progress(config, capsys, json_lines):
     ledger.last_line(config, "night-1", 0, 1.0)
     done, last = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (done["run_id"], done["stage"], done["event"], done["level"]) == ("night-1", "retrieve", "progress", "info")
-    expected = {"done": 2, "total": 2, "unit": "users", "per_second": 0, "note": "done"}
+    expected = {"done": 2, "total": 2, "unit": "users", "per_second": 0, "note": "done", "rejected": 0}
     assert done["fields"] | {"per_second": 0} == expected
     assert last["event"] == "run_finished" and last["fields"]["exit_status"] == 0
 
@@ -138,8 +138,7 @@ def test_every_cause_has_its_exit_status():
 
 
 def test_an_interrupted_command_says_so(tmp_path):
-    script = "import os, signal; from mmsrarec import cli; cli.sys.exit(cli._guarded(lambda: {}))".format(
-        "os.kill(os.getpid(), signal.SIGTERM)"
-    )
+    said = "import os, signal, sys; from mmsrarec.cli import endings; sys.exit(endings.guarded(lambda: {}))"
+    script = said.format("os.kill(os.getpid(), signal.SIGTERM)")
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 130 and "interrupted" in done.stderr

@@ -178,3 +178,37 @@ def test_the_command_is_refused_with_its_own_exit_status_and_json_lines(tmp_path
     assert [line["event"] for line in lines] == ["run_started", "error"] and "run mine" in lines[-1]["message"]
     assert len({line["run_id"] for line in lines}) == 1 and lines[0]["run_id"]
     assert tables.read(config.lake.root, "runs").num_rows == 0
+
+
+def test_a_run_that_may_wait_takes_the_lake_when_it_is_given_back(tmp_path):
+    config = settings(tmp_path)
+    patient = config.model_copy(update={"run": config.run.model_copy(update={"wait": 60})})
+    with other_run(config) as process, ThreadPoolExecutor(1) as pool:
+
+        def mine() -> str:
+            with lock.held(patient, "mine"):
+                return lock.holder(config.lake.root).run_id
+
+        waiting = pool.submit(mine)
+        time.sleep(2)
+        assert not waiting.done()
+        process.communicate("go on\n")
+        assert waiting.result(30) == "mine"
+
+
+def test_a_run_that_has_waited_long_enough_is_refused(tmp_path):
+    config = settings(tmp_path)
+    leave(config)
+    patient = config.model_copy(update={"run": config.run.model_copy(update={"wait": 2})})
+    started = time.monotonic()
+    with pytest.raises(LockError, match="held by run elsewhere"), lock.held(patient, "mine"):
+        pass
+    assert 2 <= time.monotonic() - started < 10
+
+
+def test_a_run_that_may_wait_outlasts_the_lease_of_a_dead_one(tmp_path):
+    config = settings(tmp_path, lease=3)
+    leave(config)
+    patient = config.model_copy(update={"run": config.run.model_copy(update={"wait": 60})})
+    with lock.held(patient, "mine"):
+        assert lock.holder(config.lake.root).run_id == "mine"

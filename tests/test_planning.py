@@ -3,9 +3,11 @@
 Tables are put in by hand and answers by key; what the real stages ask is held against the plan in test_end_to_end.py.
 """
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mmsrarec.collaborative.retrieve import retrieve as retrieve_really
@@ -15,6 +17,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group
 from mmsrarec.errors import InputError, PlanError
 from mmsrarec.keywords.summarize import groups_of
+from mmsrarec.planning.pilot import NONE, Pilot
 from mmsrarec.planning.plan import plan, require
 from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer
@@ -24,7 +27,6 @@ from mmsrarec.training.sasrec_trainer import train_sasrec
 
 ITEMS, USERS, CANDIDATES, TESTED = 40, 24, 5, 6
 NIGHT = datetime(2026, 3, 1, tzinfo=UTC)
-LATER = 24 * 365 * 10  # hours: than any test runs
 COLORS = "red blue green black white orange violet brown".split()
 
 
@@ -54,7 +56,7 @@ def write(config: Config, name: str, rows: list[dict]) -> None:
     tables.replace(config.lake.root, name, tables.from_rows(name, rows))
 
 
-def ledger(config: Config, stage: str, hour: int) -> None:
+def ledger(config: Config, stage: str, hour: float) -> None:
     at = NIGHT + timedelta(hours=hour)
     row = {"run_id": f"r{hour}", "stage": stage, "status": "completed", "started_at": at, "finished_at": at}
     tables.append(config.lake.root, "runs", tables.from_rows("runs", [row | {"versions": "{}", "notes": "{}"}]))
@@ -161,6 +163,24 @@ def test_a_changed_item_takes_the_pairs_that_show_it_along(config: Config) -> No
     assert to_do(config) == (2, len(shown) * CANDIDATES + len(candidate - shown))
 
 
+def test_a_pilot_tells_how_long_answers_are(config: Config) -> None:
+    at, words = NIGHT, [[f"item {n} word {k}" for k in range(12)] for n in range(20)]
+    notes = {"engine_requests": 10, "requests_per_second": 2.0}
+    row = {
+        "stage": "summarize_items",
+        "status": "completed",
+        "started_at": at,
+        "finished_at": at + timedelta(seconds=9),
+    }
+    row |= {"prompt_tokens": 100, "output_tokens": 370, "versions": "{}", "notes": json.dumps(notes)}
+    keywords = pa.table([[f"i{n:02}" for n in range(20)], words], schema=NONE.keywords.schema)
+    piloted = {found.stage: found for found in plan(config, piloted=Pilot([row], keywords))}
+    assert piloted["summarize_items"].work.output_tokens == ITEMS * 37
+    assert piloted["summarize_items"].seconds == pytest.approx(9 - 5 + ITEMS / 2)
+    long, short = (found["recommend"].work for found in (piloted, planned(config)))
+    assert long.prompt_tokens / long.requests > 1.5 * short.prompt_tokens / short.requests
+
+
 def test_candidates_of_another_night_are_not_trusted(config: Config) -> None:
     summarize(config)
     retrieve(config, 3)
@@ -181,7 +201,7 @@ def test_who_is_carried_over_is_planned_as_it_was(config: Config) -> None:
     answer(config, pair_groups(config))
     longer = history(7) | {"item_ids": [*history(7)["item_ids"], "i35"]}
     write(config, "histories", [longer if n == 7 else history(n) for n in range(USERS)])
-    ledger(config, "build_cf", LATER)
+    ledger(config, "build_cf", (datetime.now(UTC) - NIGHT) / timedelta(hours=1))
     found = planned(config)["recommend"]
     assert "1 of 1 users" in found.basis and f"{USERS - 1} users are carried over" in found.basis
     every_night = config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"refresh_days": 0})})

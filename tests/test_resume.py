@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from mmsrarec import cli
+from mmsrarec.cli import commands, endings
 from mmsrarec.config import Config
 from mmsrarec.errors import DiskFullError, disk_full
 from mmsrarec.pipeline import STAGES, StageEntry, run_stages
@@ -64,6 +65,25 @@ def test_a_run_that_is_under_way_is_not_gone_on_with(shop: Path) -> None:
     with lock.held(before.config, before.run_id):
         assert Run(settings(shop), NAMES).run_id != before.run_id
     assert Run(settings(shop), NAMES).run_id == before.run_id
+
+
+def test_the_next_try_of_a_run_that_was_given_its_id_goes_on_while_its_lock_is_still_held(shop: Path) -> None:
+    given = {"run": {"date": "2026-03-01", "id": "20260301T010000-abc123", "wait": 60}}
+    before = Run(settings(shop, **given), NAMES)
+    before.begin()
+    with lock.held(before.config, before.run_id), runs.stage(before.config, "build_cf", before.run_id):
+        pass
+    with lock.held(before.config, before.run_id):  # as of a head that was lost a moment ago
+        again = Run(settings(shop, **given), NAMES)
+    assert (before.run_id, again.run_id) == 2 * ("20260301T010000-abc123",)
+    assert again.begin() == ["recommend"]
+
+
+def test_a_run_may_start_with_a_later_stage() -> None:
+    assert commands._stages_from("build_cf") == list(STAGES)
+    assert commands._stages_from("train_sasrec") == list(STAGES)[1:]
+    with pytest.raises(typer.BadParameter, match="no stage train_sasrek; the stages are build_cf"):
+        commands._stages_from("train_sasrek")
 
 
 def test_anything_else_is_a_new_run_and_ends_the_old_one(shop: Path) -> None:
@@ -186,5 +206,5 @@ def test_a_full_disk_is_told_whoever_met_it(tmp_path: Path, monkeypatch, capsys,
 
     monkeypatch.chdir(tmp_path)  # where the trace of an unexpected error goes
     assert bool(disk_full(error)) == full
-    assert cli._guarded(work) == (DiskFullError.exit_status if full else 1)
+    assert endings.guarded(work) == (DiskFullError.exit_status if full else 1)
     assert ("run the same command again" in capsys.readouterr().err) == full

@@ -181,12 +181,14 @@ class KilledAfter(Bookmark):
 
 def test_a_training_that_was_killed_ends_in_the_same_weights(tmp_path: object) -> None:
     data, settings = trainer.training_data(chain_shop()), SETTINGS.model_copy(update={"epochs": 6})
-    undisturbed, facts = trainer.fit(data, settings, seed=3)
+    whole, course = [], []
+    undisturbed, facts = trainer.fit(data, settings, 3, course=whole)
+    assert [point[:2] for point in whole[:3]] == [(1, "loss"), (1, "ndcg_at_10"), (1, "hit_rate_at_10")]
     for epochs in (2, 1):
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(data, settings, 3, KilledAfter(tmp_path / "training.pt", epochs))
-    resumed, found = trainer.fit(data, settings, 3, Bookmark(tmp_path / "training.pt", "made from this"))
-    assert found == facts
+    resumed, found = trainer.fit(data, settings, 3, Bookmark(tmp_path / "training.pt", "made from this"), course)
+    assert found == facts and course == whole and course[-3][0] == 6
     for name, tensor in undisturbed.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
     other = Bookmark(tmp_path / "training.pt", "made from something else")
@@ -233,6 +235,11 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
     assert sasrec.describe(sasrec.folder(settings))["model_hash"] != hashes[0]
     left = sorted(path.name.partition("-")[0] for path in Path(sasrec.folder(settings)).iterdir())
     assert left == ["sasrec.json", "vocabulary", "weights"]
+    curves = tables.read(settings.lake.root, "training_curves").to_pylist()
+    assert {row["run_id"] for row in curves} == {"run", "third"} and {row["stage"] for row in curves} == {
+        "train_sasrec"
+    }
+    assert {row["name"] for row in curves} == {"loss", "ndcg_at_10", "hit_rate_at_10"}
 
 
 def test_checkpoint_round_trip_with_strange_ids(tmp_path: object, model: SasRec) -> None:

@@ -99,7 +99,7 @@ def compared(request, tmp_path_factory) -> tuple[list[tuple[Request, Answer]], R
     root = tmp_path_factory.mktemp("reference")
     draw_pictures(root)
     config = settings(root, dtype)
-    template, pictures = Template(config.model_path), Pictures(config)
+    template, pictures = Template.of(config), Pictures(config)
     hashes = {name: image_hash(pictures.open(f"{name}.png")) for name in SIZES}
     groups = [*user_groups(template, hashes), *item_groups(template, hashes)]
     with runs.stage(config, "reference", runs.new_run_id()) as stage:

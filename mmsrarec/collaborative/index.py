@@ -13,29 +13,40 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from milvus_lite.adapter.grpc.server import start_server_in_thread
-from milvus_lite.exceptions import DataDirLockedError
+from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mmsrarec import log, redact
 from mmsrarec.collaborative import embed, sasrec
+from mmsrarec.collaborative.exact import DEPTH, Exact
 from mmsrarec.config import Config
-from mmsrarec.errors import ConfigError, InputError, UserError
+from mmsrarec.errors import ConfigError, InputError, UserError, explains, shortened
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
 
 METRIC = "IP"  # of vectors of length 1, so the cosine
 MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
 INSERT_ROWS = 4096
+ANSWER_SECONDS = 5.0  # that a server may take to say its version
 EXACT_UP_TO = 100_000  # rows; a larger collection gets an inverted file, which is approximate but repeatable
-SAMPLE = 100  # vectors that are looked up before the swap, each for
-DEPTH = 10  # neighbors
-EPSILON = 1e-4  # cosines nearer than this are a tie
+
+
+@explains(MilvusException, MilvusLiteError)
+def _told(error: MilvusException | MilvusLiteError) -> UserError:
+    return UserError(
+        f"Milvus: {_said(error)}; check that the server of index.uri is up and has room, then run again (without "
+        "index.uri it is the folder index/ of the lake: delete that if it is damaged, and run index_cf again)"
+    )
+
+
+def _said(error: Exception) -> str:
+    return shortened(getattr(error, "message", None) or error)
 
 
 class Neighbor(NamedTuple):
@@ -78,6 +89,26 @@ def indexed_rows(histories: pa.Table, positions: int) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
+def server_version(config: Config) -> str:
+    """Version of the Milvus server at index.uri; raises UserError where it does not answer in a few seconds."""
+    client = None
+    try:
+        with _quiet():
+            client = MilvusClient(uri=config.index.uri, token=_token(config), timeout=ANSWER_SECONDS)
+            return client.get_server_version(timeout=ANSWER_SECONDS)
+    except (MilvusException, OSError) as error:
+        raise UserError(f"{config.index.uri}: does not answer ({error}); see index.token_env") from None
+    finally:
+        if client:
+            client.close()
+
+
+def _token(config: Config) -> str:
+    token = os.environ.get(config.index.token_env or "", "")
+    redact.hide(token)
+    return token
+
+
 def version_of(collection: str, model_hash: str, rows: pa.Table) -> str:
     """Name of the collection that these rows and this model make."""
     digest = hashlib.sha256(repr(rows.schema).encode())
@@ -95,7 +126,9 @@ class UserIndex:
     def __init__(self, config: Config):
         self.alias, self._root = config.index.collection, config.lake.root
         self._probe, self._min_recall = config.index.probe, config.index.min_recall
-        self._client = self._server = self._database = None
+        self._client: Any = None
+        self._server: Any = None
+        self._database: Any = None
         self._rows = 0
         uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
         local = "://" not in uri
@@ -104,20 +137,20 @@ class UserIndex:
                 f"lake.root is {self._root}, where Milvus Lite cannot keep its folder: set index.uri to a "
                 "Milvus server, or to a local folder"
             )
-        token = os.environ.get(config.index.token_env or "", "")
-        redact.hide(token)
         try:
             with _quiet():
-                self._client = MilvusClient(uri=self._serve(Path(uri)) if local else uri, token=token)
+                self._client = MilvusClient(uri=self._serve(Path(uri)) if local else uri, token=_token(config))
                 self.version = self._version()
         except DataDirLockedError:
             raise UserError(
                 f"{uri}: another process holds the Milvus Lite folder; wait until it ends, or run a Milvus server and "
                 "set index.uri"
             ) from None
-        except (MilvusException, OSError) as error:
+        except (MilvusException, MilvusLiteError, OSError) as error:
             self.close()
-            raise UserError(f"{uri}: cannot open the index ({error}); check index.uri and index.token_env") from None
+            raise UserError(
+                f"{uri}: cannot open the index ({_said(error)}); check index.uri and index.token_env"
+            ) from None
         if self.version:
             self._client.load_collection(self.version)
             self._rows = self._count(self.version)
@@ -176,7 +209,7 @@ class UserIndex:
     def search(self, vectors: np.ndarray, k: int) -> list[list[Neighbor]]:
         """The k nearest positions of training users of each row of vectors [n, dim], nearest first, ties by user_id
         and item. A user may come more than once."""
-        if not len(vectors) or k < 1 or self._rows == 0:
+        if not len(vectors) or k < 1 or self._rows == 0 or self.version is None:
             return [[] for _ in vectors]
         hits = self._hits(self.version, vectors, k, self._rows)
         return [sorted(map(_neighbor, row), key=lambda near: (-near.similarity, *near[::2])) for row in hits]
@@ -190,7 +223,7 @@ class UserIndex:
             search_params={"metric_type": METRIC, "params": {"nprobe": max(8, int(_lists(rows) * self._probe))}},
         )
 
-    def _check(self, version: str, count: int, exact: "Exact") -> None:
+    def _check(self, version: str, count: int, exact: Exact) -> None:
         if not count:
             return
         found = self._hits(version, exact.queries, DEPTH, count)
@@ -236,26 +269,6 @@ class UserIndex:
 
     def _count(self, version: str) -> int:
         return self._client.query(version, filter="", output_fields=["count(*)"])[0]["count(*)"]
-
-
-class Exact:
-    """The true nearest similarities of a sample, gathered while the vectors pass by; memory is that of one batch."""
-
-    def __init__(self) -> None:
-        self.queries, self._best = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
-
-    def add(self, vectors: np.ndarray) -> None:
-        if not len(self.queries):  # of the first batch, which holds the latest positions of many users
-            self.queries = vectors[:: max(1, len(vectors) // SAMPLE)][:SAMPLE]
-            self._best = np.full((len(self.queries), DEPTH), -np.inf, np.float32)
-        every = np.concatenate([self._best, self.queries @ vectors.T], axis=1)
-        self._best = -np.partition(-every, DEPTH - 1, axis=1)[:, :DEPTH]
-
-    def recall(self, found: list[list[float]]) -> float:
-        """Share of the nearest DEPTH that are among `found`, a list of similarities per query; a tie counts."""
-        least = np.where(np.isfinite(self._best), self._best, np.inf).min(axis=1) - EPSILON
-        hits = sum(similarity >= line for row, line in zip(found, least, strict=True) for similarity in row)
-        return hits / int(np.isfinite(self._best).sum())
 
 
 def _lists(count: int) -> int:

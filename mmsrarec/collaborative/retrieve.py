@@ -20,24 +20,15 @@ from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.index import UserIndex
-from mmsrarec.config import Config
+from mmsrarec.config import Config, Retrieve
 from mmsrarec.errors import InputError
-from mmsrarec.progress import Progress
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.spool import Spool
 
 BATCH_CELLS = 10_000_000  # users x items in memory at a time
 BATCH_USERS = 512
-READS = (
-    "histories",
-    "catalog",
-    "item_cooccurrence",
-    "item_transitions",
-    "sasrec",
-    "training_users",
-    "item_keywords",
-)
+READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
 SPAN_USERS = 4096  # read at a time
 KEPT = "retrievals"
 
@@ -51,7 +42,7 @@ def retrieve(config: Config, run_id: str) -> None:
         with Retriever(config) as retriever:
             users = retriever.rules.served(users)
             carry = Carry(config, retriever.servable, retriever.model_hash, retriever.rules)
-            with Progress("retrieve", users.num_rows, "users") as progress:
+            with stage.progress(users.num_rows, "users") as progress:
                 for span in tables.spans("user_id", users["user_id"], SPAN_USERS):
                     part = carry.part(span, retriever.index_version)
                     made = _retrieved(retriever, part.users) | {KEPT: part.new}
@@ -97,7 +88,8 @@ class Retriever:
         checkpoint = sasrec.load(sasrec.folder(config))
         self._config, self._settings = config, config.retrieve
         self._model, self._vocabulary = checkpoint.model, checkpoint.vocabulary
-        self.model_hash, self.index_version = checkpoint.model_hash, None
+        self.model_hash = checkpoint.model_hash
+        self.index_version: str | None = None
         self.vocabulary: list[str] = checkpoint.vocabulary.to_pylist()
         self._item_vectors = checkpoint.model.item_vectors.detach().numpy()
         self._items = catalog["item_id"].combine_chunks()
@@ -160,41 +152,26 @@ class Retriever:
         """
         wanted = max(self._settings.candidates, self._config.recommend.top_k)
         found: list[tuple] = []
-        for part in self._batches(users):
-            seen = embed.encode(part["item_ids"], self._items)
-            logits, known = self._logits(part)
-            votes = self._votes(part, similar, similar["similarity"].to_numpy())
-            latest = matrices.latest(seen, len(self._items))
-            together = latest @ self._together
-            near = self._content.similarities(latest) if self._content else None
-            near_votes = self._content.similarities(votes) if self._content else None
-            for row, user in enumerate(part["user_id"].to_pylist()):
-                free = self._free.copy()
-                free[seen[row]] = False
-                lists = {
-                    "sasrec": self._from_sasrec(logits[row], free) if known[row] else np.empty(0, int),
-                    "similar_users": matrices.best(votes, row, free, self._settings.from_similar_users),
-                    "cooccurrence": matrices.best(together, row, free, self._settings.from_cooccurrence),
-                }
-                if near is not None:
-                    lists["content"] = matrices.best(near, row, free, self._settings.from_content)
-                    share = self._settings.from_similar_content
-                    lists["similar_content"] = matrices.best(near_votes, row, free, share)
-                    fresh = free & (self._popularity == 0)
-                    lists["new"] = matrices.best(near, row, fresh, self._settings.from_new)
-                filler = (code for code in self._popular if free[code])
-                chosen = merging.interleave(lists, filler, wanted)
-                if self.rules.limited:
-                    rest, top_k = self._popular[free[self._popular]], self._config.recommend.top_k
-                    chosen = merging.enough(chosen, rest, self._category, self._limits, top_k)
-                for rank, (code, source) in enumerate(chosen, 1):
-                    place = self._code_of_catalog[code]
-                    cf_score = float(logits[row, place]) if known[row] and place >= 0 else None
-                    found.append((user, code, source, cf_score, rank))
+        for user, free, lists, logits in self._named(users, similar, self._settings):
+            filler = (code for code in self._popular if free[code])
+            chosen = merging.interleave(lists, filler, wanted)
+            if self.rules.limited:
+                rest, top_k = self._popular[free[self._popular]], self._config.recommend.top_k
+                chosen = merging.enough(chosen, rest, self._category, self._limits, top_k)
+            for rank, (code, source) in enumerate(chosen, 1):
+                place = self._code_of_catalog[code]
+                cf_score = float(logits[place]) if logits is not None and place >= 0 else None
+                found.append((user, code, source, cf_score, rank))
         if not found:
             return TABLES["candidates"].empty_table()
         names, codes, sources, scores, ranks = zip(*found, strict=True)
         return _table("candidates", names, self._items.take(pa.array(codes)), sources, scores, ranks)
+
+    def orders(self, users: pa.Table, similar: pa.Table) -> Iterator[tuple[str, dict[str, pa.Array]]]:
+        """Per user the items that each source would name if its share had no end, best first."""
+        every = {name: len(self._items) for name in type(self._settings).model_fields if name.startswith("from_")}
+        for user, _, lists, _ in self._named(users, similar, self._settings.model_copy(update=every)):
+            yield user, {source: self._items.take(pa.array(codes)) for source, codes in lists.items()}
 
     def evidence(self, users: pa.Table, pairs: pa.Table, similar: pa.Table) -> pa.Table:
         """One row per row of pairs (user_id, item_id), in their order; every user of pairs is in users, once.
@@ -267,9 +244,36 @@ class Retriever:
     def _latest(self, users: pa.Table) -> csr_array:
         return matrices.latest(embed.encode(users["item_ids"], self._items), len(self._items))
 
-    def _from_sasrec(self, logits: np.ndarray, free: np.ndarray) -> np.ndarray:
+    def _named(
+        self, users: pa.Table, similar: pa.Table, shares: Retrieve
+    ) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray], np.ndarray | None]]:
+        """Per user which items are free to be named, which ones each source names, best first, as many as its share in
+        `shares`, and SASRec's logits (None where it knows no item of the user)."""
+        for part in self._batches(users):
+            seen = embed.encode(part["item_ids"], self._items)
+            logits, known = self._logits(part)
+            votes = self._votes(part, similar, similar["similarity"].to_numpy())
+            latest = matrices.latest(seen, len(self._items))
+            together = latest @ self._together
+            near = self._content.similarities(latest) if self._content else None
+            near_votes = self._content.similarities(votes) if self._content else None
+            for row, user in enumerate(part["user_id"].to_pylist()):
+                free = self._free.copy()
+                free[seen[row]] = False
+                lists = {
+                    "sasrec": self._best_of_sasrec(logits[row], free, shares.from_sasrec if known[row] else 0),
+                    "similar_users": matrices.best(votes, row, free, shares.from_similar_users),
+                    "cooccurrence": matrices.best(together, row, free, shares.from_cooccurrence),
+                }
+                if near is not None:
+                    lists["content"] = matrices.best(near, row, free, shares.from_content)
+                    lists["similar_content"] = matrices.best(near_votes, row, free, shares.from_similar_content)
+                    lists["new"] = matrices.best(near, row, free & (self._popularity == 0), shares.from_new)
+                yield user, free, lists, logits[row] if known[row] else None
+
+    def _best_of_sasrec(self, logits: np.ndarray, free: np.ndarray, count: int) -> np.ndarray:
         codes = np.flatnonzero((self._catalog_of_code >= 0) & free[self._catalog_of_code])
-        return self._catalog_of_code[merging.top(codes, logits[codes], self._settings.from_sasrec)]
+        return self._catalog_of_code[merging.top(codes, logits[codes], count)]
 
     def _ranks(self, users: pa.Table, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
         """SASRec's rank from 1 of each (row, item); 0 where user or item is outside the vocabulary."""

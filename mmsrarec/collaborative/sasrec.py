@@ -114,7 +114,7 @@ def load(place: str | Path) -> Checkpoint:
     description = describe(place)
     if description is None:
         raise InputError(f"{place}: no SASRec checkpoint; run train_sasrec first")
-    weights, items = (files.read(f"{place}/{description['files'][part]}") for part in ("weights", "vocabulary"))
+    weights, items = (files.content(f"{place}/{description['files'][part]}") for part in ("weights", "vocabulary"))
     vocabulary = parquet.read_table(pa.BufferReader(items))["item_id"].combine_chunks()
     model = SasRec(len(vocabulary), Sasrec(**description["network"]))
     model.load_state_dict(load_tensors(weights))

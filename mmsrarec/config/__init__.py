@@ -1,6 +1,10 @@
-"""The configuration: settings (every section and field) -> reader (YAML and --set to one frozen Config)."""
+"""The configuration: section -> data, models, nights (every section and field) -> settings (all of it) -> reader (YAML
+and --set to one frozen Config)."""
 
+from mmsrarec.config.data import Csv, CsvFiles, Run
+from mmsrarec.config.models import Retrieve, Sasrec
+from mmsrarec.config.nights import Publish
 from mmsrarec.config.reader import load
-from mmsrarec.config.settings import BUNDLED_MODEL, Config, Publish, Run, Sasrec
+from mmsrarec.config.settings import BUNDLED_MODEL, Config
 
-__all__ = ["BUNDLED_MODEL", "Config", "Publish", "Run", "Sasrec", "load"]
+__all__ = ["BUNDLED_MODEL", "Config", "Csv", "CsvFiles", "Publish", "Retrieve", "Run", "Sasrec", "load"]

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mmsrarec.config.settings import Config, Section
+from mmsrarec.config.section import Section
+from mmsrarec.config.settings import Config
 from mmsrarec.errors import ConfigError
 
 
@@ -46,8 +47,8 @@ def _override(values: dict, override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: expected a.b=value")
     *parents, last = key.strip().split(".")
-    if parents[:2] == ["inputs", "columns"] and len(parents) > 2:
-        raise ConfigError(f"--set {override}: expected inputs.columns.OURS=THEIRS")
+    if parents[:1] == ["inputs"] and parents[1:2] in (["columns"], ["interactions_columns"]) and len(parents) > 2:
+        raise ConfigError(f"--set {override}: expected inputs.{parents[1]}.OURS=THEIRS")
     place = values
     for parent in parents:
         place = place.setdefault(parent, {})
@@ -84,7 +85,7 @@ def _explain(origin: str, problem: Any) -> str:
 
 
 def _section(location: list[str]) -> type[Section]:
-    section: type[Section] = Config
+    section: Any = Config
     for name in location:
         section = section.model_fields[name].annotation
     return section

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def taught(questions: Sequence[Question], seed: int) -> teacher.Teacher:
 class Lessons:
     """Batches of tensors, endless and seeded. The yes/no lessons are about `questions`, answered by `teacher`."""
 
-    def __init__(self, processor, questions: Sequence[Question], answered: teacher.Teacher, seed: int):
+    def __init__(self, processor: Any, questions: Sequence[Question], answered: teacher.Teacher, seed: int):
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.rng, self.np_rng = random.Random(seed), np.random.default_rng(seed)
         self.yes, self.no = (self.tokenizer(word).input_ids for word in ("yes", "no"))

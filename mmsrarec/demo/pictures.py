@@ -4,6 +4,7 @@ What a picture shows (color, pattern, object) is said nowhere in the item's text
 """
 
 import random
+from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
@@ -92,7 +93,7 @@ def _fabric(color: tuple[int, ...], pattern: str, size: int, rng: random.Random)
     return sheet
 
 
-def _silhouette(pen: ImageDraw.ImageDraw, name: str, at) -> None:
+def _silhouette(pen: ImageDraw.ImageDraw, name: str, at: Callable[[float, float], tuple[float, float]]) -> None:
     """Draw the object's parts; `at` maps coordinates of the unit square to pixels."""
     for kind, numbers, *rest in SILHOUETTES[name]:
         points = [at(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]

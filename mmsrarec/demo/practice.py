@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmsrarec import pipeline
@@ -69,13 +70,14 @@ def _asked(folder: Path, number: int) -> Iterator[Question]:
 
 
 def _config(folder: Path, lack: str = "nothing") -> Config:
-    return Config(
-        inputs={"items": str(folder / "items.parquet"), "interactions": str(folder / "interactions.parquet")},
-        lake={"root": str(folder / "lake")},
-        build_cf={"test_fraction": 0.5},
-        recommend={"history": SHOWN},
-        retrieve={"similar_users": 0 if lack == "similar users" else SIMILAR},
-    )
+    settings = {
+        "inputs": {"items": str(folder / "items.parquet"), "interactions": str(folder / "interactions.parquet")},
+        "lake": {"root": str(folder / "lake")},
+        "build_cf": {"test_fraction": 0.5},
+        "recommend": {"history": SHOWN},
+        "retrieve": {"similar_users": 0 if lack == "similar users" else SIMILAR},
+    }
+    return Config.model_validate(settings)
 
 
 def _lacking(shop: Shop, config: Config, folder: Path, lack: str, rng: random.Random) -> Iterator[Question]:
@@ -109,7 +111,7 @@ def _name(item: int) -> str:
     return f"item-{item:04d}"
 
 
-def _true_keywords(folder: Path, pictures: bool, texts: bool):
+def _true_keywords(folder: Path, pictures: bool, texts: bool) -> pa.Table:
     """The table item_keywords as a summarizer without a fault would write it."""
     truth = {row["item_id"]: row for row in json.loads((folder / "truth.json").read_text())}
     rows = []

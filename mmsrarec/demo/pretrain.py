@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +31,12 @@ from mmsrarec.keywords.prompt import clean_text, image_messages, parse_keywords,
 AIDED_LAYER = 2  # the teacher's counts are asked for at the output of this layer
 
 
-def keywords_loss(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def keywords_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     labels = batch.pop("labels")
     return _loss(model, model.model(**batch, use_cache=False).last_hidden_state[:, :-1], labels[:, 1:])
 
 
-def judgement_states(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def judgement_states(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states [U, L, D] under the packed mask: of the last layer, and of the aided one."""
     language = model.model.language_model
     output = language(
@@ -48,7 +49,9 @@ def judgement_states(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tenso
     return output.last_hidden_state, output.hidden_states[AIDED_LAYER]
 
 
-def judgement_loss(model, batch: dict[str, torch.Tensor], ids: tuple[int, int], aid: torch.nn.Linear) -> torch.Tensor:
+def judgement_loss(
+    model: Any, batch: dict[str, torch.Tensor], ids: tuple[int, int], aid: torch.nn.Linear
+) -> torch.Tensor:
     """Cross-entropy against p(yes) and p(no) over the whole vocabulary, and of `aid` against the teacher's counts."""
     states, aided = judgement_states(model, batch)
     asked = ~batch["answers"].isnan()
@@ -60,16 +63,16 @@ def judgement_loss(model, batch: dict[str, torch.Tensor], ids: tuple[int, int], 
     return judged + F.binary_cross_entropy_with_logits(aid(normed), batch["shares"][known])
 
 
-def _loss(model, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _loss(model: Any, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     asked = labels != IGNORE
     return F.cross_entropy(model.lm_head(states[asked]).float(), labels[asked])
 
 
 @torch.no_grad()
-def check(model, lessons: Lessons, batches: int = 6) -> str:
+def check(model: Any, lessons: Lessons, batches: int = 6) -> str:
     """F1 of generated keywords; how far p(yes) is from the teacher's; how often two candidates stand in their order."""
     model.eval()
-    f1 = {"picture": [], "text": []}
+    f1: dict[str, list[float]] = {"picture": [], "text": []}
     tokenizer = lessons.tokenizer
     for _ in range(60):
         item = worlds.random_item(lessons.rng)
@@ -96,7 +99,7 @@ def check(model, lessons: Lessons, batches: int = 6) -> str:
     return f"{figures} p(yes) error {np.mean(errors):.3f} pairs in order {np.nanmean(agreements):.3f}"
 
 
-def _generate(model, inputs, tokenizer) -> list[str]:
+def _generate(model: Any, inputs: Any, tokenizer: Any) -> list[str]:
     output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
     return parse_keywords(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True), 8)
 
@@ -122,7 +125,8 @@ def train(arguments: argparse.Namespace) -> None:
     questions = [question for shop in shops[1:] for question in shop]
     teacher = taught(questions, seed=1)
     lessons, held_out = Lessons(processor, questions, teacher, 1 + first), Lessons(processor, shops[0], teacher, 0)
-    sums, since = {}, time.monotonic()
+    sums: dict[str, float] = {}
+    since = time.monotonic()
     for step in range(first, arguments.steps):
         for optimizer in optimizers:
             _set_rate(optimizer, step, arguments)
@@ -149,7 +153,7 @@ def train(arguments: argparse.Namespace) -> None:
             print(f"pretrain: saved {arguments.out}; {check(model, held_out)}", flush=True)
 
 
-def make_optimizers(model, aid: torch.nn.Linear) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: Any, aid: torch.nn.Linear) -> list[torch.optim.Optimizer]:
     """Muon for the matrices, with AdamW's scale of step; AdamW for embeddings, norms and biases."""
     named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
     matrices = [value for name, value in named if value.ndim == 2 and "embed" not in name]
@@ -161,7 +165,7 @@ def make_optimizers(model, aid: torch.nn.Linear) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _step_losses(model, aid: torch.nn.Linear, lessons: Lessons, opening: bool) -> Iterator[tuple[str, float]]:
+def _step_losses(model: Any, aid: torch.nn.Linear, lessons: Lessons, opening: bool) -> Iterator[tuple[str, float]]:
     """Gradients of one step's lessons add up in the model."""
     judge = partial(judgement_loss, ids=(lessons.yes[0], lessons.no[0]), aid=aid)
     tasks = [("picture", keywords_loss, lessons.pictures), ("repeat", keywords_loss, lessons.repeats)]

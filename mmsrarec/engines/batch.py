@@ -8,32 +8,39 @@ through Ray: answers stay in staging until they are committed (delivery.py), so 
 
 import logging
 import os
+import re
 import time
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import dropwhile
+from threading import Thread
 
+import psutil
 import pyarrow as pa
 import ray
 import ray.data
 
+from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.engines import delivery, price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
-from mmsrarec.errors import ModelError
-from mmsrarec.progress import Progress
+from mmsrarec.errors import ModelError, shortened
+from mmsrarec.redact import hidden
 from mmsrarec.storage import runs
 from mmsrarec.storage.scratch import Scratch
 
 COMMIT_SECONDS = 60.0
 START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
+LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive
 OBJECT_STORE_BYTES = 256 * 2**20
+OWN = re.compile(r"^mmsrarec\.errors\.\w+: ")  # what Python puts before an error of ours
 LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
 
 
@@ -76,7 +83,10 @@ class Replica:
         self._origin, self._failure = origin, None
         try:
             self._engine = VLLMEngine(config)
+            Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
+            print(hidden(traceback.format_exc()), flush=True)  # for the log file
+            error.__cause__, error.__suppress_context__ = None, True
             self._failure = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -88,6 +98,16 @@ class Replica:
         if answers is None:
             answers = delivery.write(file, self._engine.answer(*staging.read(file)), self._origin)
         return pa.table({"file": [answers]})
+
+
+def _end_with(processes: set[psutil.Process]) -> None:
+    """End this process, an actor, when one of its engine's has ended: Ray starts another."""
+    while processes:
+        time.sleep(LOOK_EVERY_SECONDS)
+        for process in processes:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                log.say(f"the engine's process {process.pid} has died", "engine_process_died", logging.ERROR)
+                os._exit(1)
 
 
 def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Delivery, work: Work) -> None:
@@ -107,7 +127,8 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_consecutive_actor_init_deaths = RESTARTS
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is in the error that we raise
+    if not log.diverted():
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is in the error that we raise
     engine = config.engine
     rows = [{"file": file} for file in work.files]
     # The engine reads its file itself: reader processes would cost more than they bring on a small machine.
@@ -116,7 +137,7 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
         fn_constructor_args=(config, work.origin),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=engine.replicas),
+        compute=ray.data.ActorPoolStrategy(min_size=engine.replicas, max_size=engine.most_replicas),
         num_cpus=1,
         num_gpus=engine.num_gpus or None,
         **_restarts(),
@@ -134,7 +155,7 @@ def _restarts() -> dict[str, int]:
 def _keep(stage: runs.Stage, answers: Answers, delivered: Delivery, files: Iterator[str], count: int) -> None:
     """Commit answers as they come, count them, and check that none is missing at the end."""
     committed, marks = time.monotonic(), []
-    with Progress(stage.name, count, "requests") as progress:
+    with stage.progress(count, "requests") as progress:
         try:
             for file in files:
                 found = delivered.add(file)
@@ -198,14 +219,19 @@ def _ray(config: Config) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "warning" if log.diverted() else "fatal")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
     # Ray without its head is lost, here: nobody need wait a minute for that to come back.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     variables, local = environment(config), not os.environ.get("RAY_ADDRESS")
     with Scratch("ray") if local else nullcontext() as scratch:
-        own = _own_cluster(config, scratch, variables) if local else {}
-        _start({"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": logging.ERROR, **own})
+        own = _own_cluster(config, scratch, variables) if scratch else {}
+        said = {
+            "log_to_driver": bool(log.diverted()),
+            "logging_level": logging.WARNING if log.diverted() else logging.ERROR,
+        }
+        _start({"runtime_env": {"env_vars": variables}, **said, **own})
         try:
             yield
         finally:
@@ -213,19 +239,24 @@ def _ray(config: Config) -> Iterator[None]:
 
 
 def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) -> dict:
-    own = {"address": "local", "num_cpus": config.engine.replicas + 1, "include_dashboard": False}
+    own = {"address": "local", "num_cpus": config.engine.most_replicas + 1, "include_dashboard": False}
     own["object_store_memory"] = OBJECT_STORE_BYTES
     if len(str(scratch.path)) <= LONGEST_FOLDER:
         own["_temp_dir"] = str(scratch.path)
     if not config.engine.num_gpus:  # Ray would give an engine one thread
-        threads = max(1, len(os.sched_getaffinity(0)) // config.engine.replicas)
+        threads = max(1, len(os.sched_getaffinity(0)) // config.engine.most_replicas)
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
     return own
 
 
 def _cause(error: BaseException) -> str:
-    """What the first traceback ends with: that is the innermost, the others are Ray's own path to it."""
+    """In words what Ray itself tells of; else what the first traceback ends with: that is the innermost, the others are
+    Ray's own path to it."""
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+    if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)):
+        return f"its process or its machine died more than {RESTARTS} times"
     lines = str(error).split("\n\nThe above exception was")[0].splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     said = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
-    return " ".join(" ".join(said).split())[:500] or type(error).__name__
+    return OWN.sub("", shortened(" ".join(said), 500)) or type(error).__name__

@@ -76,7 +76,7 @@ def write(file: str, answers: Iterable[Answer], origin: Origin) -> str:
 
 
 def read(file: str) -> list[Answer]:
-    rows = pq.read_table(BytesIO(files.read(file)), columns=COLUMNS).to_pylist()
+    rows = pq.read_table(BytesIO(files.content(file)), columns=COLUMNS).to_pylist()
     return [Answer(**row) for row in rows]
 
 
@@ -134,7 +134,7 @@ def recover(config: Config) -> None:
 
 def _recover(root: str, place: str, names: list[str]) -> None:
     portions = [f"{place}/{name}" for name in names if name.endswith(PORTION)]
-    listed = {name for portion in portions for name in json.loads(files.read(portion))}
+    listed = {name for portion in portions for name in json.loads(files.content(portion))}
     loose = [name for name in names if name.endswith(ANSWERS) and name not in listed]
     if loose:
         portions.append(_portion(place, _next(root, place, loose[0], portions), loose))
@@ -144,7 +144,7 @@ def _recover(root: str, place: str, names: list[str]) -> None:
 
 def _next(root: str, place: str, loose: str, portions: list[str]) -> int:
     """A number after all that this driver ever used: an engine of its may have outlived an earlier recovery, too."""
-    run_id = pq.read_table(BytesIO(files.read(f"{place}/{loose}")), columns=["run_id"])["run_id"][0].as_py()
+    run_id = pq.read_table(BytesIO(files.content(f"{place}/{loose}")), columns=["run_id"])["run_id"][0].as_py()
     before = tables.last_committed(root, "answers", tables.Commit(run_id, _work(place), 0).writer)
     return 1 + max([before, *map(_number, portions)])
 
@@ -159,7 +159,7 @@ def _portion(place: str, number: int, written: Iterable[str]) -> str:
 def _commit(root: str, place: str, portion: str) -> None:
     """Append what a portion lists to `answers`, once. An error is no answer to remember: it is asked again."""
     schema = TABLES["answers"]
-    contents = [files.read(f"{place}/{name}") for name in json.loads(files.read(portion))]
+    contents = [files.content(f"{place}/{name}") for name in json.loads(files.content(portion))]
     rows = [pq.read_table(BytesIO(content), schema=schema) for content in contents]
     found = pa.concat_tables(rows or [schema.empty_table()])
     found = found.filter(pc.is_null(found["error"]))

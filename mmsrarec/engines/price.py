@@ -35,10 +35,10 @@ class Planned:
 
 
 class Past:
-    """What earlier runs on this lake have shown about the configured model."""
+    """What earlier runs on this lake, and a pilot's rows of the ledger, have shown about the configured model."""
 
-    def __init__(self, config: Config, template: Template):
-        self._config, self._model = config, template.identity
+    def __init__(self, config: Config, template: Template, pilot: Iterable[dict] = ()):
+        self._config, self._model, self._pilot = config, template.identity, pilot
 
     @cached_property
     def answer_tokens(self) -> float:
@@ -72,7 +72,7 @@ class Past:
     def _runs(self) -> dict[str, list[dict]]:
         """Per stage its completed runs with this model that asked an engine."""
         found: dict[str, list[dict]] = {}
-        for row in tables.read(self._config.lake.root, "runs", COLUMNS).to_pylist():
+        for row in [*tables.read(self._config.lake.root, "runs", COLUMNS).to_pylist(), *self._pilot]:
             versions, notes = json.loads(row["versions"] or "{}"), json.loads(row["notes"] or "{}")
             answered = notes.get("engine_requests", 0) - notes.get("engine_errors", 0)
             if row["status"] == "completed" and versions.get("model", self._model) == self._model and answered > 0:
@@ -109,16 +109,16 @@ def require(config: Config, run_id: str, ahead: Iterable[Planned]) -> None:
     for name, allowed in config.budget.model_dump().items():
         if allowed is None:
             continue
-        if plan[name] is None:
+        if (planned_cost := plan[name]) is None:
             unknown = next(planned.stage for planned in ahead if planned.seconds is None)
             raise PlanError(
                 f"{stages}: budget.{name}={allowed:,} cannot be checked, for no earlier run tells the speed of "
                 f"{unknown}. No engine was started; set plan.{UNITS.get(unknown, 'pairs')}_per_second"
             )
-        if plan[name] + spent[name] > allowed:
+        if planned_cost + spent[name] > allowed:
             before = f", after {_shown(name, spent[name], config)} spent by this run," if spent[name] else ""
             raise PlanError(
-                f"{stages}: the plan is {_shown(name, plan[name], config)} ({_figures(ahead)}){before} and "
+                f"{stages}: the plan is {_shown(name, planned_cost, config)} ({_figures(ahead)}){before} and "
                 f"budget.{name}={allowed:,} allows less. No engine was started; raise budget.{name}, or see with "
                 "`mmsrarec plan` what costs how much"
             )
@@ -131,9 +131,15 @@ def totals(config: Config, ahead: Iterable[Planned]) -> dict[str, float | None]:
     money = [planned.money for planned in ahead]
     return {
         "tokens": sum(planned.work.tokens for planned in ahead),
-        "hours": None if None in seconds else sum(seconds) / 3600,
-        "money": None if None in money else sum(money),
+        "hours": _sum(seconds, 3600),
+        "money": _sum(money),
     }
+
+
+def _sum(parts: list[float | None], unit: float = 1) -> float | None:
+    """None where a part is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known) / unit if len(known) == len(parts) else None
 
 
 def _spent(config: Config, run_id: str) -> dict[str, float]:

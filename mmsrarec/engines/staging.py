@@ -48,7 +48,8 @@ def stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path)
 def stage_new(config: Config, answers: Answers, asked: Path, folder: str | Path) -> tuple[list[str], int]:
     """Write what has no answer yet of the file `asked` to files of engine.batch_rows groups each in `folder`; those
     files and how many requests."""
-    places, count = [], 0
+    places: list[str] = []
+    count = 0
     for some in _batches(_unanswered(answers, asked), config.engine.batch_rows):
         places.append(f"{folder}/{len(places):06d}.parquet")
         content = BytesIO()
@@ -60,7 +61,7 @@ def stage_new(config: Config, answers: Answers, asked: Path, folder: str | Path)
 
 def opened(file: str) -> pq.ParquetFile:
     """A staged file, whose rows are GROUPS."""
-    return pq.ParquetFile(BytesIO(files.read(file)))
+    return pq.ParquetFile(BytesIO(files.content(file)))
 
 
 def read(file: str) -> tuple[list[Request], list[str]]:

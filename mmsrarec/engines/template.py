@@ -113,15 +113,15 @@ class Template:
         prompt = self.render([{"role": "user", "content": PROBE}])
         before = self._ids(prompt)
         for words in YES_NO:
-            found = [self._next_id(prompt, before, word) for word in words]
-            if None not in found:
-                return found[0], found[1]
+            yes, no = (self._next_id(prompt, before, word) for word in words)
+            if yes is not None and no is not None:
+                return yes, no
         raise ModelError(
             f"model {self.model}: its tokenizer writes neither yes and no, nor Yes and No, as single tokens at the "
             "start of an answer, so p(yes) cannot be read from the first token; take another model"
         )
 
-    def _load(self, kind: type):
+    def _load(self, kind: Any) -> Any:
         try:
             return kind.from_pretrained(self.model, **self._options)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -153,7 +153,7 @@ class Template:
         return "".join(part["text"] if part["type"] == "text" else f"{self._image_token}\n" for part in parts)
 
     @cached_property
-    def _processor(self):
+    def _processor(self) -> Any:
         return self._load(AutoProcessor)
 
     @cached_property

@@ -7,14 +7,20 @@ processes overlap scheduling with computing.
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
+import psutil
+
+from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Request
+from mmsrarec.errors import ModelError, shortened
 from mmsrarec.storage import models, s3
 from mmsrarec.storage.objects import PictureError, Pictures
 
@@ -22,9 +28,25 @@ CPU_BLOCK_SIZE = 32  # vLLM's own default on a CPU is 128, longer than many a sh
 PICTURES_AT_ONCE = 128  # requests with a picture in flight; each holds its pixels until it is answered
 ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
+MEMORY = "take a smaller model, a lower engine.max_model_len, more GPUs by engine.tensor_parallel_size"
+REMEDIES = (  # by what vLLM says
+    ("out of memory", MEMORY),
+    ("Free memory on device|less than desired", "something else uses this GPU, or lower engine.gpu_memory_utilization"),
+    (
+        "KV cache|cache blocks",
+        f"{MEMORY}, or more memory by engine.gpu_memory_utilization (GPU), engine.kv_cache_gb (CPU)",
+    ),
+    ("model weights", "its folder needs *.safetensors beside config.json"),
+    ("not supported for now|no vLLM implementation|trust_remote_code", "take a multimodal model that vLLM serves"),
+    ("max_model_len|max_position_embeddings", "lower engine.max_model_len"),
+    ("dtype|bfloat16|float16", "set engine.dtype"),
+    ("root cause above", "the cause is in the log file"),
+)
+
 
 class VLLMEngine:
-    """Implements types.Engine. `calls` counts the requests that vLLM itself was given."""
+    """Implements types.Engine. `calls` counts the requests that vLLM itself was given; `processes` are its own ones:
+    where one of them dies, vLLM waits for it without end."""
 
     def __init__(self, config: Config):
         template = Template.of(config)
@@ -35,7 +57,12 @@ class VLLMEngine:
         from vllm.exceptions import VLLMServerError
 
         self._sampling, self._fatal = SamplingParams, VLLMServerError
-        self._llm = LLM(**engine_arguments(config))
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            self._llm = LLM(**engine_arguments(config))
+        except Exception as error:  # vLLM's own, torch's, transformers': there is no common one
+            raise ModelError(f"model {config.model_path}: {refusal(error)}") from error
+        self.processes = set(psutil.Process().children(recursive=True)) - before
         self.calls = 0
 
     def answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
@@ -68,13 +95,13 @@ class VLLMEngine:
     def _pictures(self) -> Pictures:
         return Pictures(self._config)
 
-    def _open(self, request: Request):
+    def _open(self, request: Request) -> Any:
         try:
             return self._pictures.open(request.image) if request.image else None
         except PictureError as error:
             return error
 
-    def _parameters(self, request: Request):
+    def _parameters(self, request: Request) -> Any:
         if request.kind == "yes_no":
             # Raw log-probabilities of exactly these two tokens, whatever the sampled one is.
             ids = [self._yes, self._no]
@@ -92,6 +119,13 @@ class VLLMEngine:
         if math.isnan(difference):
             return Answer(key, "yes_no", error="the model's logits are not numbers; try another engine.dtype")
         return Answer(key, "yes_no", None, 1 / (1 + math.exp(min(difference, 700.0))), *counts)
+
+
+def refusal(error: Exception) -> str:
+    """Why vLLM does not start, and what to do about it."""
+    said = shortened(str(error).split("Value error, ")[-1], 1000)
+    remedy = next((remedy for words, remedy in REMEDIES if re.search(words, said)), "see the engine's settings")
+    return f"vLLM cannot serve it ({shortened(said.split('. ')[0].split(' [type=')[0])}); {remedy}"
 
 
 def engine_arguments(config: Config) -> dict:
@@ -130,6 +164,8 @@ def _eager(config: Config) -> bool:
 def environment(config: Config) -> dict[str, str]:
     """What vLLM is to find in the environment; what the user has set there stays."""
     values = dict(ENVIRONMENT)
+    if log.diverted():
+        values["VLLM_LOGGING_LEVEL"] = "INFO"
     if os.path.isdir(config.model_path) or s3.is_address(config.model_path):
         values["HF_HUB_OFFLINE"] = "1"
     if not config.engine.num_gpus:
@@ -137,7 +173,7 @@ def environment(config: Config) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in values.items()}
 
 
-def _prompt(request: Request, image) -> dict:
+def _prompt(request: Request, image: Any) -> dict:
     if image is None:
         return {"prompt": request.prompt}
     # The hash stands for the pixels in vLLM's caches, so it must be the picture's own, never an item's id.

@@ -47,7 +47,10 @@ class Workload:
 def measure(config: Config, template: Template, files: list[str], answer_tokens: float) -> Workload:
     """The work in staged files (staging.GROUPS); a text answer is taken to have `answer_tokens` tokens."""
     counts, sample = _read(config, files)
-    chars, tokens, cached, before = Counter(), Counter(), 0, []
+    chars: Counter[bool] = Counter()
+    tokens: Counter[bool] = Counter()
+    cached = 0
+    before: list[int] = []
     for request, ids in _tokenized(config, template, sample):
         shown = request.image_hash is not None
         chars[shown] += len(request.prompt)
@@ -99,7 +102,7 @@ def _tokenized(config: Config, template: Template, sample: list[Request]) -> Ite
     options = config.engine.extra.get("mm_processor_kwargs") or {}
     for request in sample:
         try:
-            image = pictures.open(request.image) if request.image else None
+            image = pictures.open(request.image) if pictures and request.image else None
         except PictureError:  # gone since it was hashed: the engine will refuse the request
             yield request, []
         else:

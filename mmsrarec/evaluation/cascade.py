@@ -6,6 +6,7 @@ and its answers stay in `answers`, so a second evaluation asks for nothing.
 """
 
 import time
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +40,17 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     return Outcome(METHOD, time.monotonic() - started, *sampled(test, scores), ranks)
 
 
-def questions(retriever: Retriever, test: TestSet) -> tuple[Candidates, pa.Table, pa.Table, pa.Table]:
+class Retrieving(Protocol):
+    """What of a Retriever is asked here, so that a plan may ask what stands in for it."""
+
+    def similar_users(self, users: pa.Table) -> pa.Table: ...
+
+    def candidates(self, users: pa.Table, similar: pa.Table) -> pa.Table: ...
+
+    def evidence(self, users: pa.Table, pairs: pa.Table, similar: pa.Table) -> pa.Table: ...
+
+
+def questions(retriever: Retrieving, test: TestSet) -> tuple[Candidates, pa.Table, pa.Table, pa.Table]:
     """What the MLLM is asked about: candidates, similar users, the pairs of both protocols and their evidence."""
     similar = retriever.similar_users(test.users)
     candidates = by_user(retriever.candidates(test.users, similar))
@@ -60,7 +71,8 @@ def by_user(candidates: pa.Table) -> Candidates:
 
 def pairs_of(test: TestSet, candidates: Candidates) -> pa.Table:
     """Every (user, item) that either protocol needs, once, a user's pairs together."""
-    users, items = [], []
+    users: list[str] = []
+    items: list[str] = []
     for row, user in enumerate(test.users["user_id"].to_pylist()):
         asked = dict.fromkeys([*_question(test, row), *candidates.get(user, ())])
         users += [user] * len(asked)

@@ -123,7 +123,8 @@ def _rank(scorer: Scorer, test: TestSet, batch: slice) -> tuple[np.ndarray, ...]
 def _test_set(rows: list[dict], items: list[str], config: Config) -> TestSet:
     columns = {item: column for column, item in enumerate(items)}
     left_out: Counter = Counter()
-    users, histories, targets, negatives = [], [], [], []
+    users: list[str] = []
+    histories, targets, negatives = [], [], []
     for row in rows:
         reason = _unfit(row["item_ids"], columns)
         if reason:

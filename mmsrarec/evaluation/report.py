@@ -3,11 +3,12 @@
 MRR is in the table `evaluation` but not here: beside NDCG it would only make the table too wide for a terminal.
 """
 
-import sys
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from mmsrarec import log
+from mmsrarec.progress import aside
 
 SHOWN = ("hr", "ndcg", "auc", "auc_pooled")
 LOG_WIDTH = 120  # where standard output is no terminal, so that no cell is folded
@@ -15,10 +16,11 @@ LOG_WIDTH = 120  # where standard output is no terminal, so that no cell is fold
 
 def show(rows: list[dict], console: Console | None = None) -> None:
     """Print rows of `evaluation` of one run to standard output."""
-    console = console or Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        console.print(_table(protocol, [row for row in rows if row["protocol"] == protocol]))
-    console.print("Percent, with the 95% bootstrap interval over users.", style="dim")
+    console = console or Console(file=log.results(), width=None if log.results().isatty() else LOG_WIDTH)
+    with aside():
+        for protocol in dict.fromkeys(row["protocol"] for row in rows):
+            console.print(_table(protocol, [row for row in rows if row["protocol"] == protocol]))
+        console.print("Percent, with the 95% bootstrap interval over users.", style="dim")
 
 
 def _table(protocol: str, rows: list[dict]) -> Table:

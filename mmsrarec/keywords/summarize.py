@@ -19,7 +19,6 @@ from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Group, Request
 from mmsrarec.errors import InputError
 from mmsrarec.keywords import prompt
-from mmsrarec.progress import Progress
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.objects import Pictures
 
@@ -86,15 +85,15 @@ def groups_of(config: Config, stage: runs.Stage, template: Template, plans: list
     """Read and hash the catalog: a group and a plan per item that can be asked about, rejects for the others."""
     pictures = Pictures(config) if config.summarize_items.use_images else None
     total = tables.count(config.lake.root, "catalog")
-    with Progress("summarize_items", total, "items read") as progress:
+    with stage.progress(total, "items read") as progress:
         for read in tables.stream(config.lake.root, "catalog", ["item_id", "text", "image"], READ_ROWS):
             rows = read.to_pylist()
             for row, (image_hash, why) in zip(rows, _hashes(pictures, rows), strict=True):
                 stage.rows_in += 1
                 image, text = requests(config, template, row["text"], row["image"], image_hash)
                 if image or text:
-                    keys = [request and request.key(template.identity) for request in (image, text)]
-                    plans.append(Plan(row["item_id"], *keys, why))
+                    keys = [request.key(template.identity) if request else None for request in (image, text)]
+                    plans.append(Plan(row["item_id"], keys[0], keys[1], why))
                     yield Group(row["item_id"], tuple(request for request in (image, text) if request))
                 else:
                     message = f"no text to read, and no picture to show ({why})"
@@ -111,7 +110,9 @@ def _hashes(pictures: Pictures | None, rows: list[dict]) -> Iterator[tuple[str |
 
 def rows_of(config: Config, stage: runs.Stage, plans: list[Plan], answers: Answers) -> list[dict]:
     """Rows of item_keywords in the order of `plans`."""
-    rows, counts, notes = [], Counter(), Counter()
+    rows = []
+    counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     for plan in plans:
         image, text = answers.get(plan.image_key), answers.get(plan.text_key)
         row = _row(config, plan, image, text)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.config import Config
+from mmsrarec.engines.price import Past
 from mmsrarec.engines.template import Template
 from mmsrarec.keywords.prompt import clean_text, parse_keywords
 from mmsrarec.storage import tables
@@ -20,20 +21,20 @@ POOL = 1024  # answers to draw from
 PIECES = 64  # different pieces of evidence to draw from
 
 
-def keywords(config: Config, template: Template, changed: Mapping[str, int], answer_tokens: float) -> pa.Table:
+def keywords(config: Config, template: Template, changed: Mapping[str, int], past: Past, piloted: pa.Table) -> pa.Table:
     """item_id and keywords as summarize_items will leave them. `changed` items, with the number of their questions,
-    get those of others, or, before there are any, words of the catalog, as many as fit answers of `answer_tokens`."""
+    get those of others, the `piloted` among them, or, before there are any, words of the catalog, as many as fit
+    answers of past.answer_tokens."""
     known = tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]).sort_by("item_id")
     if not changed:
         return known
     random = np.random.default_rng(config.run.seed)
-    if known.num_rows:
-        numbers = random.integers(known.num_rows, size=(2, len(changed)))
-        drawn = [
-            _mixed(*pair) for pair in zip(*(known["keywords"].take(of).to_pylist() for of in numbers), strict=True)
-        ]
+    others = pa.concat_tables([known, piloted])["keywords"]
+    if len(others):
+        numbers = random.integers(len(others), size=(2, len(changed)))
+        drawn = [_mixed(*pair) for pair in zip(*(others.take(of).to_pylist() for of in numbers), strict=True)]
     else:
-        pool = _answers(config, template, answer_tokens, random)
+        pool = _answers(config, template, past.answer_tokens, random)
         picked = ((pool[number] for number in random.integers(POOL, size=count)) for count in changed.values())
         drawn = [list(dict.fromkeys(word for answer in answers for word in answer)) for answers in picked]
     stay = known.filter(pc.invert(pc.is_in(known["item_id"], pa.array(list(changed), pa.string()))))
@@ -55,7 +56,8 @@ def _answers(config: Config, template: Template, answer_tokens: float, random: n
 
 def _answer(words: list[str], costs: list[int], answer_tokens: float, random: np.random.Generator) -> str:
     """Words with commas between them and the token that ends the answer; there is no comma before the first."""
-    chosen, left = [], answer_tokens
+    chosen: list[str] = []
+    left = answer_tokens
     for number in random.permutation(len(words)):
         if chosen and left < costs[number] / 2:
             break

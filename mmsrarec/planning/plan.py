@@ -4,12 +4,13 @@ What is known decides how: summarize_items is counted exactly once build_cf has 
 was the last to run, else for the users who will be carried over exactly and for a sample of the others, whom the
 present SASRec and index are asked about; evaluate exactly with SASRec and index. Before there are any, candidates are
 drawn by chance. An item that is still to be summarized gets stand-in keywords, so whatever shows it counts as not yet
-answered.
+answered. A pilot (pilot.py) tells before the first night how long answers are.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +31,8 @@ from mmsrarec.errors import InputError, UserError
 from mmsrarec.evaluation import cascade, protocol
 from mmsrarec.evaluation.evaluate import last_figures, made_from
 from mmsrarec.keywords.summarize import groups_of
-from mmsrarec.planning import expected
+from mmsrarec.planning import expected, pilot
+from mmsrarec.planning.pilot import Pilot
 from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, keywords_by_item
@@ -41,12 +43,12 @@ from mmsrarec.training.sasrec_trainer import due
 BEFORE_RETRIEVE = ("build_cf", "train_sasrec", "index_cf")
 
 
-def plan(config: Config, stages: Iterable[str] = tuple(price.UNITS)) -> list[Planned]:
+def plan(config: Config, stages: Iterable[str] = tuple(price.UNITS), piloted: Pilot = pilot.NONE) -> list[Planned]:
     """In their order, those of `stages` that ask an engine. Raises InputError where build_cf has not run."""
     for name in ("catalog", "histories"):
         if not tables.exists(config.lake.root, name):
             raise InputError(f"{config.table(name)}: no such table; run build_cf first")
-    planner = _Planner(config)
+    planner = _Planner(config, piloted)
     makers: dict[str, Callable[[], Planned]] = {
         "summarize_items": planner.summarize_items,
         "recommend": planner.recommend,
@@ -73,6 +75,7 @@ class _Unwritten(runs.Stage):
 @dataclass
 class _Planner:
     config: Config
+    piloted: Pilot
     _changed: dict[str, int] = field(default_factory=dict)  # items to be summarized, and questions left about each
 
     @cached_property
@@ -81,11 +84,12 @@ class _Planner:
 
     @cached_property
     def _past(self) -> Past:
-        return Past(self.config, self._template)
+        return Past(self.config, self._template, self.piloted.ledger)
 
     @cached_property
     def _keywords(self) -> pa.Table:
-        return expected.keywords(self.config, self._template, self._changed, self._past.answer_tokens)
+        piloted = self.piloted.keywords
+        return expected.keywords(self.config, self._template, self._changed, self._past, piloted)
 
     def summarize_items(self) -> Planned:
         stage = _Unwritten(self.config, "summarize_items", "plan")
@@ -149,7 +153,7 @@ class _Planner:
 
     def _not_carried(self, retriever: Retriever | expected.Drawn, users: pa.ChunkedArray) -> pa.ChunkedArray:
         """Those of the users whom retrieve will ask about anew."""
-        if self._trains(retriever):
+        if isinstance(retriever, expected.Drawn) or self._trains(retriever):
             return users
         carry = Carry(self.config, retriever.servable, retriever.model_hash, retriever.rules)
         spans = tables.spans("user_id", users, SPAN_USERS)
@@ -171,7 +175,7 @@ class _Planner:
         """Whether the candidates are those of the present histories and SASRec."""
         if not all(tables.count(self.config.lake.root, name) for name in ("candidates", "evidence")):
             return False
-        done: dict[str, object] = {}
+        done: dict[str, datetime] = {}
         for row in tables.read(self.config.lake.root, "runs", ["stage", "status", "finished_at"]).to_pylist():
             if row["status"] == "completed":
                 done[row["stage"]] = max(row["finished_at"], done.get(row["stage"], row["finished_at"]))

@@ -1,16 +1,17 @@
 """The plan on the screen: a row per stage, what it rests on below, and what `budget` would say to it."""
 
 import json
-import sys
 
 from rich.console import Console
 from rich.table import Table
 
+from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.engines import price
 from mmsrarec.engines.price import UNITS, Planned
 from mmsrarec.engines.workload import Workload
 from mmsrarec.errors import PlanError
+from mmsrarec.planning import pilot
 from mmsrarec.planning.lake import tonight
 from mmsrarec.planning.plan import plan
 from mmsrarec.storage import tables
@@ -19,11 +20,11 @@ LOG_WIDTH = 140  # where standard output is no terminal, so that no cell is fold
 HEADS = ("to do", "of", "requests", "pictures", "prompt tokens", "spared by prefixes", "output tokens", "hours")
 
 
-def show(config: Config, fresh: bool, console: Console | None = None) -> None:
-    """Print what a run would ask its engines now. Starts none and writes nothing to the lake."""
-    console = console or Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+def show(config: Config, fresh: bool, with_pilot: bool = False, console: Console | None = None) -> None:
+    """Print what a run would ask its engines now. Writes nothing to the lake and, without a pilot, starts no engine."""
+    console = console or Console(file=log.results(), width=None if log.results().isatty() else LOG_WIDTH)
     with tonight(config, fresh) as planned_on:
-        stages = plan(planned_on)
+        stages = plan(planned_on, piloted=pilot.ask(planned_on) if with_pilot else pilot.NONE)
     console.print(_table(config, stages))
     for planned in stages:
         console.print(f"{planned.stage}: {planned.basis}{_last(config, planned.stage)}", markup=False, highlight=False)

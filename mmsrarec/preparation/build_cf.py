@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.preparation import catalog, cooccurrence, histories, interactions
-from mmsrarec.preparation.columns import Columns, check_mapping
+from mmsrarec.preparation.columns import Columns
 from mmsrarec.progress import Progress
-from mmsrarec.storage import runs
+from mmsrarec.storage import inputs, runs
 from mmsrarec.storage.runs import Stage
 from mmsrarec.storage.spark import alive, input_version, read_input, read_table, readable, session, write_table
 
@@ -22,7 +22,7 @@ STEPS = 6
 
 def build_cf(config: Config, run_id: str) -> None:
     """Write catalog, histories, item_cooccurrence and item_transitions."""
-    with runs.stage(config, "build_cf", run_id) as stage, Progress("build_cf", STEPS, "steps") as progress:
+    with runs.stage(config, "build_cf", run_id) as stage, stage.progress(STEPS, "steps") as progress:
         stage.versions = {name: version(name) for name in ("pyspark", "delta-spark")}
         with alive():
             spark = session(config)
@@ -34,9 +34,9 @@ def build_cf(config: Config, run_id: str) -> None:
 
 def _build(spark: SparkSession, stage: Stage, progress: Progress) -> None:
     config = stage.config
-    item_rows = read_input(spark, config.inputs.items, "inputs.items")
-    taken_rows = read_input(spark, config.inputs.interactions, "inputs.interactions")
-    check_mapping(config, item_rows, taken_rows)
+    item_rows = read_input(spark, config, "items")
+    taken_rows = read_input(spark, config, "interactions")
+    inputs.check_mapping(config, item_rows.columns, taken_rows.columns)
     for name in ("items", "interactions"):
         stage.tables_read[f"inputs.{name}"] = input_version(spark, getattr(config.inputs, name))
     items = _items(item_rows, config, stage)
@@ -52,9 +52,9 @@ def _build(spark: SparkSession, stage: Stage, progress: Progress) -> None:
 
 def _items(rows: DataFrame, config: Config, stage: Stage) -> DataFrame:
     """The good items, each once."""
-    columns = Columns(rows, config, "inputs.items")
+    columns = Columns(rows, config, "items")
     checked = catalog.checked(rows, columns, config).persist()
-    good, identical = _judge(checked, catalog.MESSAGES, columns.source, stage)
+    good, identical = _judge(checked, inputs.ITEM_ERRORS, columns.source, stage)
     stage.rows_out += good
     stage.notes["identical_item_rows_dropped"] = identical
     return checked.where(F.col("error").isNull())
@@ -62,10 +62,10 @@ def _items(rows: DataFrame, config: Config, stage: Stage) -> DataFrame:
 
 def _histories(rows: DataFrame, items: DataFrame, config: Config, stage: Stage) -> DataFrame:
     """A history per user."""
-    columns = Columns(rows, config, "inputs.interactions")
+    columns = Columns(rows, config, "interactions")
     kept = interactions.remembered(rows, columns, read_table(rows.sparkSession, config, "forgotten"))
     checked = interactions.checked(kept, columns, items).persist()
-    _judge(checked, interactions.MESSAGES, columns.source, stage)
+    _judge(checked, inputs.INTERACTION_ERRORS, columns.source, stage)
     users = histories.build(checked.where(F.col("error").isNull()), config).persist()
     per_split = users.groupBy("split").agg(
         F.count("*").alias("users"),
@@ -127,7 +127,7 @@ def _write_catalog(items: DataFrame, users: DataFrame, config: Config) -> None:
 def _write_neighbors(users: DataFrame, config: Config, stage: Stage, progress: Progress) -> None:
     """item_cooccurrence and item_transitions, and in the notes what max_history left out."""
     latest = cooccurrence.bounded(histories.training(users), config)
-    bounds = latest.agg(F.count_if(F.col("cut") > 0).alias("users"), F.sum("cut").alias("interactions")).first()
+    bounds = latest.agg(F.count_if(F.col("cut") > 0).alias("users"), F.sum("cut").alias("interactions")).collect()[0]
     stage.notes["users_bounded"], stage.notes["interactions_bounded"] = bounds["users"], bounds["interactions"]
     pairs = cooccurrence.pairs(latest, config).persist()
     near = cooccurrence.cooccurrence(pairs, cooccurrence.interactions(latest), config)

@@ -6,16 +6,9 @@ from pyspark.sql.types import BooleanType, NumericType, StringType
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json, whole
+from mmsrarec.preparation.columns import Columns, quoted, row_json, whole
+from mmsrarec.storage.inputs import FALSE, MAX_ID_CHARS, MAX_TEXT_CHARS, TRUE
 
-MESSAGES = {
-    "null_item_id": "item_id is null or empty",
-    "id_too_long": f"item_id has more than {MAX_ID_CHARS} characters",
-    "bad_available": "available is neither true/false, yes/no, 1/0 nor a number in stock",
-    "duplicate_item_id": "a row with the same item_id differs and was kept (available, longer text, picture)",
-}
-MAX_TEXT_CHARS = 20_000
-TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 CONTENT = ("title", "text", "image", "category", "available")
 
 

@@ -4,8 +4,6 @@ An input row keeps its original content as JSON beside the cleaned columns until
 judged here; see catalog.py and interactions.py.
 """
 
-import difflib
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -23,53 +21,25 @@ from pyspark.sql.types import (
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
+from mmsrarec.storage import inputs
 from mmsrarec.storage.runs import MAX_ROW_CHARS
-
-MAX_ID_CHARS = 1024
-OURS = ("user_id", "item_id", "timestamp", "title", "description", "image", "category", "available")
-
-
-def check_mapping(config: Config, items: DataFrame, interactions: DataFrame) -> None:
-    """Every pair of inputs.columns must name a column of ours, and one that a file has."""
-    known = dict.fromkeys([*OURS, *config.inputs.text])
-    found = dict.fromkeys([*items.columns, *interactions.columns])
-    for ours, theirs in config.inputs.columns.items():
-        if ours not in known:
-            raise InputError(f"inputs.columns.{ours}: not a column of ours{_near(ours, known)} (ours: {_list(known)})")
-        if theirs not in found:
-            raise InputError(
-                f"inputs.columns.{ours}={theirs}: neither inputs.items={config.inputs.items} nor "
-                f"inputs.interactions={config.inputs.interactions} has a column {theirs}{_near(theirs, found)}; "
-                f"found {_list(found)}"
-            )
 
 
 class Columns:
-    """The columns of one input under our names."""
+    """The columns of one input, items or interactions, under our names."""
 
-    def __init__(self, rows: DataFrame, config: Config, setting: str):
+    def __init__(self, rows: DataFrame, config: Config, table: str):
         self.types = {field.name: field.dataType for field in rows.schema.fields}
-        self.mapping = config.inputs.columns
-        self.source = f"{setting}={getattr(config.inputs, setting.removeprefix('inputs.'))}"
+        self.source = inputs.source(config, table)
+        self._config, self._table = config, table
 
     def theirs(self, ours: str) -> str | None:
         """The name in the file: the mapped one where the file has it, else our own, else None."""
-        for name in (self.mapping.get(ours), ours):
-            if name in self.types:
-                return name
-        return None
+        return inputs.theirs(ours, self.types, inputs.mapping(self._config, self._table))
 
     def require(self, ours: str) -> str:
         """As `theirs`, or InputError."""
-        name = self.theirs(ours)
-        if name is None:
-            near = difflib.get_close_matches(ours, self.types, n=1, cutoff=0.0)
-            example = near[0] if near else "…"
-            raise InputError(
-                f"{self.source}: no column {ours}; found {_list(self.types)}. If one of them is meant, say so, for "
-                f"example --set inputs.columns.{ours}={example}"
-            )
-        return name
+        return inputs.required(self._config, self._table, ours, list(self.types))
 
     def identifier(self, ours: str) -> Column:
         """A required id as a string; null where it is null, empty or not a number at all."""
@@ -122,13 +92,3 @@ def _number_text(value: Column) -> Column:
     """Columns of whole numbers with gaps arrive as doubles: 1.0 means "1"."""
     whole = (value == F.floor(value)) & (F.abs(value) < 2.0**53)
     return F.when(F.isnan(value), None).when(whole, value.cast("bigint").cast("string")).otherwise(value.cast("string"))
-
-
-def _near(name: str, names: dict) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _list(names: dict) -> str:
-    shown = list(names)[:30]
-    return ", ".join(shown) + (", …" if len(names) > len(shown) else "")

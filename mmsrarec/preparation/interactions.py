@@ -9,20 +9,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, NumericType, StringType, TimestampNTZType, TimestampType
 
 from mmsrarec.errors import InputError
-from mmsrarec.preparation.columns import MAX_ID_CHARS, Columns, quoted, row_json, whole
-
-MESSAGES = {
-    "null_user_id": "user_id is null or empty",
-    "null_item_id": "item_id is null or empty",
-    "id_too_long": f"an id has more than {MAX_ID_CHARS} characters",
-    "unknown_item": "no valid row of inputs.items has this item_id",
-    "null_timestamp": "timestamp is null or empty",
-    "bad_timestamp": "timestamp is before 1970 or neither a number, a date nor a time such as 2026-01-31T12:00:00Z",
-    "future_timestamp": "timestamp is more than a day from now",
-}
-DAY = 86_400_000_000  # microseconds
-# Seconds until the year 5138, then milliseconds, and so on; each with the factor that makes microseconds of it.
-MAGNITUDES = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
+from mmsrarec.preparation.columns import Columns, quoted, row_json, whole
+from mmsrarec.storage.inputs import DAY, MAGNITUDES, MAX_ID_CHARS
 
 
 def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
@@ -93,7 +81,7 @@ def _from_number(value: Column) -> Column:
 
 
 def _error() -> Column:
-    """The first thing that is wrong with a row, in the order of MESSAGES."""
+    """The first thing that is wrong with a row, in the order of INTERACTION_ERRORS."""
     tomorrow = F.unix_micros(F.current_timestamp()) + F.lit(DAY)
     longest = F.greatest(F.length("user_id"), F.length("item_id"))
     return (

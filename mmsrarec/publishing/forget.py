@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmsrarec import log
+from mmsrarec import log, noise
 from mmsrarec.collaborative import sasrec
 from mmsrarec.collaborative.index import index_cf
 from mmsrarec.config import Config
@@ -57,6 +57,8 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         stage.notes |= {"removed": removed, "retention_hours": retention_hours}
         leftovers(config)
         files.delete_folder(delivery.folder(config))  # prompts
+        files.delete(config.page)  # it shows users; the next night writes another
+        noise.delete_old(config, retention_hours)  # libraries may have printed anything
         for name in naming:
             upkeep.purge(root, name, retention_hours)
         if sasrec.describe(sasrec.folder(config)) and tables.count(root, "histories"):

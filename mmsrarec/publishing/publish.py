@@ -52,7 +52,7 @@ def rollback(config: Config, run_id: str, to: str) -> None:
         gone = [night for night in nights if night > to]
         stage.notes |= {"to": to, "taken_back": gone}
         if gone:
-            commit = tables.Commit(run_id, f"rollback/{to}", tables.version(root, VISIBLE))
+            commit = tables.Commit(run_id, f"rollback/{to}", tables.version(root, VISIBLE) or 0)
             tables.delete(root, VISIBLE, f"run_date > '{to}'", commit)
     kept = f"; taken back, and kept in {config.table(STAGED)}: {', '.join(gone)}" if gone else ", as before"
     log.say(f"rollback: readers see the lists of {to}{kept}", "rolled_back")

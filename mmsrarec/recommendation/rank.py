@@ -38,7 +38,7 @@ def top(
     """The best k distinct candidates that are available and not seen, best first; no category beyond its limit."""
     allowed = {c.item_id: c for c in candidates if c.item_id in available and c.item_id not in seen}
     taken: Counter = Counter()
-    listed = []
+    listed: list[Scored] = []
     for candidate in sorted(allowed.values(), key=_order):
         if len(listed) == k:
             break

@@ -17,7 +17,6 @@ from mmsrarec.engines import batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.errors import InputError
-from mmsrarec.progress import Progress
 from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.rank import Scored, because, top
 from mmsrarec.recommendation.scoring import Scorer, pictures
@@ -59,7 +58,7 @@ def recommend(config: Config, run_id: str) -> None:
 
 def knowns(config: Config, keywords: dict[str, list[str]], serving: rules.Rules) -> Iterator[Known]:
     """What is known of every user and its candidates, a range of users at a time."""
-    return (_known(config, keywords, serving, span) for span in _spans(config))
+    return (known_of(config, keywords, serving, span) for span in _spans(config))
 
 
 def _require(config: Config) -> None:
@@ -97,7 +96,8 @@ def _spans(config: Config) -> Iterator[list[tuple]]:
     return tables.spans("user_id", tables.read(config.lake.root, "histories", ["user_id"])["user_id"], USERS)
 
 
-def _known(config: Config, keywords: dict[str, list[str]], serving: rules.Rules, span: list[tuple]) -> Known:
+def known_of(config: Config, keywords: dict[str, list[str]], serving: rules.Rules, span: list[tuple]) -> Known:
+    """What is known of the users that a filter on user_id selects."""
     root = config.lake.root
     near = [*span, ("rank", "<=", config.retrieve.similar_users)]
     users = tables.read(root, "histories", ["user_id", "item_ids"], span)
@@ -112,9 +112,9 @@ def _known(config: Config, keywords: dict[str, list[str]], serving: rules.Rules,
 
 def _lists(config: Config, scorer: Scorer, night: Night, answers: Answers) -> Iterator[tuple[list, pa.Table]]:
     """Per range of users its filter and its lists, ascending by user_id and rank."""
-    with Progress("recommend", tables.count(config.lake.root, "histories"), "users listed") as progress:
+    with scorer.stage.progress(tables.count(config.lake.root, "histories"), "users listed") as progress:
         for span in _spans(config):
-            known = _known(config, night.keywords, night.rules, span)
+            known = known_of(config, night.keywords, night.rules, span)
             seen = dict(zip(known.users["user_id"].to_pylist(), known.users["item_ids"].to_pylist(), strict=True))
             candidates = _by_user(known.pairs)
             scorer.stage.rows_in += known.pairs.num_rows

@@ -74,10 +74,10 @@ class Scorer:
             found: dict[str, float | None] = {}
             for candidate, request in zip(task.candidates, self._requests(task), strict=True):
                 answer = answers.get(request.key(self.template.identity))
-                found[candidate.item_id] = answer and answer.p_yes
+                found[candidate.item_id] = answer.p_yes if answer else None
                 if not answer or answer.error:
                     pair = {"user_id": task.user_id, "item_id": candidate.item_id}
-                    message = answer.error if answer else "no answer came back"
+                    message = (answer and answer.error) or "no answer came back"
                     self.stage.reject(f"{task.user_id}/{candidate.item_id}", "engine_error", message, pair)
             yield task, found
 
@@ -126,13 +126,14 @@ def _user_text(task: Task, template: Template, room: int) -> str:
             similar = similar[:-1]
 
 
-def pictures(config: Config) -> dict[str, tuple[str, str]]:
-    """The catalog's pictures by item_id: none unless recommend.candidate_image; a broken one is left out."""
+def pictures(config: Config, filters: list | None = None) -> dict[str, tuple[str, str]]:
+    """The catalog's pictures by item_id (of the items that `filters` select): none unless recommend.candidate_image; a
+    broken one is left out."""
     if not config.recommend.candidate_image:
         return {}
     opened = Pictures(config)
     found = {}
-    for rows in tables.stream(config.lake.root, "catalog", ["item_id", "image"]):
+    for rows in tables.stream(config.lake.root, "catalog", ["item_id", "image"], filters=filters):
         hashes = opened.hashes(rows["image"].to_pylist())
         for item_id, image, (image_hash, _) in zip(*map(pa.Array.to_pylist, rows.columns), hashes, strict=True):
             if image_hash:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -95,8 +96,9 @@ def last_line(config: Config, run_id: str, status: int, seconds: float) -> None:
         f"rejected {_counts(rejected) or 'nothing'}",
         f"engine tokens {prompt:,} in, {output:,} out",
         f"{seconds:.1f} s",
+        *(f"report {row['notes']['page']}" for row in rows if "page" in row["notes"]),
     ]
-    figures = {"written": written, "rejected": rejected, "published": published}
+    figures: dict[str, Any] = {"written": written, "rejected": rejected, "published": published}
     figures |= {"prompt_tokens": prompt, "output_tokens": output, "seconds": round(seconds, 1), "exit_status": status}
     log.say("; ".join(parts), "run_finished", **figures)
 

@@ -4,6 +4,7 @@ A file is there with all of its content or not at all: on S3 an object is by nat
 nothing needs a lock, and nothing of an S3 lake needs the driver's disk. A place is a path or an s3:// address.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def is_local(place: str | Path) -> bool:
 
 def known(place: str | Path) -> bool:
     """Whether it is an address that is understood here: a path or s3://."""
-    return is_local(place) or s3.is_address(place)
+    return is_local(place) or s3.is_address(str(place))
 
 
 def read(place: str | Path) -> bytes | None:
@@ -49,6 +50,14 @@ def read(place: str | Path) -> bytes | None:
             if error.reason == "missing":
                 return None
             raise
+
+
+def content(place: str | Path) -> bytes:
+    """As `read`, where the file must be there: else FileNotFoundError."""
+    found = read(place)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(place))
+    return found
 
 
 def write(place: str | Path, content: bytes) -> None:
@@ -73,7 +82,7 @@ def find(place: str | Path) -> File | None:
         return _described(Path(place), "") if os.path.isfile(place) else None
     with told(place):
         found = s3.find(str(place))
-    return found and File("", found.size, found.version)
+    return File("", found.size, found.version) if found else None
 
 
 def listing(folder: str | Path) -> list[File]:

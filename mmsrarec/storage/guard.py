@@ -4,27 +4,28 @@ A file of its own, because the lock is kept in a table itself. A process that ho
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_CHECKS: dict[str, Callable[[], None]] = {}
+_CHECKS: dict[str, tuple[int, Callable[[], None]]] = {}  # by lake: the thread that guards it, and how
 
 
 def check(root: str) -> None:
     """Raise what the guard of the lake at `root` raises, if it has one. Call it right before a commit."""
     if guarding := _CHECKS.get(_place(root)):
-        guarding()
+        guarding[1]()
 
 
 def guarded(root: str) -> bool:
-    """Whether this process guards the lake at present."""
-    return _place(root) in _CHECKS
+    """Whether this thread guards the lake at present. Another one of the process, with a run of its own, does not."""
+    return _CHECKS.get(_place(root), (None,))[0] == threading.get_ident()
 
 
 @contextmanager
 def guarding(root: str, check: Callable[[], None]) -> Iterator[None]:
     """Have `check` called before every commit of this process to the lake."""
-    _CHECKS[_place(root)] = check
+    _CHECKS[_place(root)] = threading.get_ident(), check
     try:
         yield
     finally:

@@ -48,6 +48,6 @@ def _batches(folder: str, name: str) -> Iterator[pa.RecordBatch]:
     schema = TABLES[name]
     for file in files.listing(folder):
         if file.name.endswith(".parquet"):
-            content = parquet.ParquetFile(BytesIO(files.read(f"{folder}/{file.name}")))
+            content = parquet.ParquetFile(BytesIO(files.content(f"{folder}/{file.name}")))
             for batch in content.iter_batches():
                 yield from pa.Table.from_batches([batch]).cast(schema).to_batches()

@@ -7,7 +7,7 @@ It is kept in the Delta table `locks`, one row, exchanged by compare-and-swap (t
 commits hold, on a local disk and on S3, with one mechanism and without a service; an exclusively created file would
 need a second one for S3, and a race of its own for the take-over.
 
-- The owner writes a heartbeat five times per lease (run.lease). Another run is refused at once.
+- The owner writes a heartbeat five times per lease (run.lease). Another run is refused at once, or after run.wait.
 - The lock of a run that released it, whose last heartbeat is older than its lease, or whose process has ended on this
   very machine, may be taken over.
 - Before a commit (guard.check) an owner whose last heartbeat is not fresh renews it first. A run that was suspended for
@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from logging import WARNING
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -38,6 +39,7 @@ from mmsrarec.storage import guard, tables, upkeep
 
 BEATS_PER_LEASE = 5
 ATTEMPTS = 10
+LOOKS_SECONDS = 5.0  # between two looks of a run that waits
 MAX_COMMAND_CHARS = 500
 
 
@@ -90,7 +92,7 @@ def holder(root: str) -> Holder | None:
 def held(config: Config, run_id: str) -> Iterator[None]:
     """Hold the lake for a run; within a run of this process that holds it already there is nothing to do.
 
-    Raises LockError at once where another run holds it.
+    Raises LockError where another run holds it, and has not given it back within run.wait.
     """
     if guard.guarded(config.lake.root):
         yield
@@ -108,17 +110,16 @@ class _Lock:
     """What the owner does; the heartbeat thread and the checks of the main thread take turns."""
 
     def __init__(self, config: Config, run_id: str):
-        self._root, self._lease = config.lake.root, config.run.lease
+        self._root, self._lease, self._wait = config.lake.root, config.run.lease, config.run.wait
         self._me = _myself(run_id, config.run.lease)
         self._turn, self._stopped = threading.Lock(), threading.Event()
         self._owned = False
         self._thread = threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True)
 
     def acquire(self) -> None:
+        patience = time.monotonic() + self._wait
         for _ in range(ATTEMPTS):
-            seen, last = _last(self._root)
-            if last and last.holds:
-                raise LockError(_refusal(self._root, last))
+            seen, last = self._free(patience)
             if self._put(seen, heartbeat_at=_now()):
                 self._owned = True
                 self._thread.start()
@@ -130,6 +131,20 @@ class _Lock:
                 upkeep.delete_old(self._root, "locks")
                 return
         raise LockError(f"lake {self._root}: many runs ask for it at the same time; start again in a minute")
+
+    def _free(self, patience: float) -> tuple[int | None, Holder | None]:
+        """What was seen of the lock when it was free to be taken."""
+        seen, last = _last(self._root)
+        if last and last.holds and time.monotonic() < patience:
+            said = f"{describe(self._root, last)}. Waiting for it, at most {self._wait} s (run.wait)"
+            log.say(said, "lock_waited_for", WARNING, holder_run_id=last.run_id)
+        while last and last.holds:
+            left = patience - time.monotonic()
+            if left <= 0:
+                raise LockError(_refusal(self._root, last))
+            time.sleep(min(left, LOOKS_SECONDS))
+            seen, last = _last(self._root)
+        return seen, last
 
     def check(self) -> None:
         """Raise LockError where the lake is not ours any more."""
@@ -159,7 +174,7 @@ class _Lock:
                     return
             raise LockError(f"lake {self._root}: the lock's heartbeat could not be written")
 
-    def _put(self, seen: int | None, **changes: datetime) -> bool:
+    def _put(self, seen: int | None, **changes: Any) -> bool:
         me = replace(self._me, **changes)
         if done := tables.swap(self._root, "locks", tables.from_rows("locks", [asdict(me)]), seen):
             self._me = me

@@ -36,8 +36,8 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmsrarec" / "models"
 
 
-def fetched(address: str, trusted: bool = False) -> Path:
-    """The copy of a model's or an adapter's folder on S3, fetched now if there is none yet."""
+def copy_of(address: str, trusted: bool = False) -> tuple[Path, list[Object]]:
+    """Where this machine has, or will have, its copy of a model's or an adapter's folder on S3, and the files of it."""
     address = address.rstrip("/")
     with told(address):
         wanted = [one for one in s3.listing(address) if _wanted(one.name, trusted)]
@@ -47,14 +47,18 @@ def fetched(address: str, trusted: bool = False) -> Path:
             "formats can run code: only engine.trust_remote_code fetches them)"
         )
     listing = json.dumps([address, *map(astuple, wanted)])
-    folder = cache() / hashlib.sha256(listing.encode()).hexdigest()[:32]
-    copy = folder / PurePosixPath(address).name
+    return cache() / hashlib.sha256(listing.encode()).hexdigest()[:32] / PurePosixPath(address).name, wanted
+
+
+def fetched(address: str, trusted: bool = False) -> Path:
+    """That copy, fetched now if there is none yet."""
+    copy, wanted = copy_of(address, trusted)
     if not copy.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "fetching", "w") as lock:  # of many engines on a machine one fetches
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with open(copy.with_name("fetching"), "w") as lock:  # of many engines on a machine one fetches
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not copy.exists():
-                _fetch(address, wanted, copy)
+                _fetch(address.rstrip("/"), wanted, copy)
     return copy
 
 

@@ -63,7 +63,7 @@ class Remote:
         if address.startswith("/"):
             raise FetchError("outside_folder", "the address leaves inputs.images")
         name = posixpath.normpath(address)
-        return f"{self.base}/{name if s3.is_address(self.base) else quote(name)}"
+        return f"{self.base}/{name if s3.is_address(str(self.base)) else quote(name)}"
 
     def _count(self, host: str, error: FetchError, on_s3: bool) -> None:
         with self._counting:

@@ -25,9 +25,12 @@ class Run:
         self._file = config.table(FILE)
         self._asked = _asked(config, self.names)
         before = json.loads(files.read(self._file) or "{}")
-        # One that is under way somewhere is not gone on with: the lock will refuse this one.
-        self._resumed = before.get("asked") == self._asked and lock.holder(config.lake.root) is None
-        self.run_id: str = before["run_id"] if self._resumed else runs.new_run_id()
+        # One that is under way somewhere is not gone on with: the lock will refuse this one. It may be this very run's
+        # own dead attempt, where run.id says so: the lock knows.
+        holder = lock.holder(config.lake.root)
+        free = holder is None or holder.run_id == config.run.id
+        self._resumed = before.get("asked") == self._asked and free
+        self.run_id: str = before["run_id"] if self._resumed else config.run.id or runs.new_run_id()
 
     def begin(self) -> list[str]:
         """The stages that are left to do. Whoever calls it holds the lake."""

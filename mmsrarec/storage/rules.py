@@ -45,10 +45,16 @@ class Rules:
         """Those rows whose user_id gets a list."""
         return users.filter(pc.invert(pc.is_in(users["user_id"], value_set=self._users))) if self.users else users
 
+    def bars(self, item_id: str, category: str | None) -> str | None:
+        """The setting by which the item may not be listed, None where it may."""
+        if item_id in self.items:
+            return "rules.exclude_items"
+        return "rules.categories" if self.categories and category not in self.categories else None
+
     def limit(self, category: str | None) -> int:
         """Most items of the category in one list."""
         default = NO_LIMIT if category is None or self.quota is None else self.quota
-        return self.quotas.get(category, default)
+        return default if category is None else self.quotas.get(category, default)
 
     @property
     def limited(self) -> bool:
@@ -94,11 +100,8 @@ def _content(path: str) -> pa.NativeFile:
     """A file's content, unpacked where its name says that it is packed."""
     if files.is_local(path):
         return pa.input_stream(path)
-    content = files.read(path)
-    if content is None:
-        raise FileNotFoundError("no such object")
     packed = PurePosixPath(path).suffix.removeprefix(".")
-    return pa.input_stream(pa.BufferReader(content), {"gz": "gzip", "zst": "zstd"}.get(packed))
+    return pa.input_stream(pa.BufferReader(files.content(path)), {"gz": "gzip", "zst": "zstd"}.get(packed))
 
 
 def _ids(chosen: frozenset[str]) -> pa.Array:

@@ -23,7 +23,8 @@ from pathlib import Path
 import mmsrarec
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.errors import BudgetError, UnfinishedError
+from mmsrarec.errors import BudgetError, UnfinishedError, explained
+from mmsrarec.progress import Progress
 from mmsrarec.redact import hidden
 from mmsrarec.schemas import MADE_BY, TABLES
 from mmsrarec.storage import lock, tables
@@ -64,6 +65,10 @@ class Stage:
         self.rejected[error] += 1
         if len(self._pending) >= FLUSH_ROWS:
             self.flush()
+
+    def progress(self, total: int | None, unit: str) -> Progress:
+        """A progress of the stage, which knows its rejects."""
+        return Progress(self.name, total, unit, self.rejected)
 
     def count_rejected(self, error: str, rows: int) -> None:
         """For rejects that the stage has written to the table itself (Spark does)."""
@@ -125,9 +130,14 @@ def stage(config: Config, name: str, run_id: str, reads: tuple[str, ...] = ()) -
             record.flush()
             record.record("completed")
         except BaseException as error:
-            record.notes["error"] = hidden("".join(traceback.format_exception_only(error)).strip())[:MAX_ROW_CHARS]
+            error.add_note(f"in stage {name}")
+            known = explained(error) if isinstance(error, Exception) else None
+            told = traceback.format_exception_only(known or error)[0]
+            record.notes["error"] = hidden(told.strip())[:MAX_ROW_CHARS]
             _record_failure(record, "failed" if isinstance(error, Exception) else "interrupted")
-            raise
+            if known is None or known is error:
+                raise
+            raise type(known)(f"{name}: {known}") from error
 
 
 def _record_failure(record: Stage, status: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
@@ -82,7 +83,8 @@ def find(address: str) -> Object | None:
 def listing(folder: str) -> Iterator[Object]:
     """Everything below a folder, by name."""
     bucket, key = split(folder)
-    prefix, token = f"{key}/" if key else "", {}
+    prefix = f"{key}/" if key else ""
+    token: dict[str, str] = {}
     while True:
         page = _asked(folder, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **token)
         for one in page.get("Contents", ()):
@@ -168,7 +170,7 @@ def _refused(address: str, response: dict) -> Exception:
 
 
 @lru_cache(maxsize=1)
-def _client(process: int):  # noqa: ANN202
+def _client(process: int) -> Any:
     """The client of this process: one that was forked makes its own."""
     import boto3
     from botocore.config import Config

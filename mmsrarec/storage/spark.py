@@ -5,7 +5,6 @@ The Arrow side is storage/tables.py; both write the same plain protocol; on S3 i
 """
 
 import getpass
-import json
 import os
 import re
 import sys
@@ -22,10 +21,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
+from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, ProcessDiedError, UserError
+from mmsrarec.errors import InputError, ProcessDiedError, UserError, explains, shortened
 from mmsrarec.schemas import TABLES
-from mmsrarec.storage import files, guard, handover, tables
+from mmsrarec.storage import files, guard, handover, inputs, tables
 
 # What every session needs, however it was started.
 SETTINGS = {
@@ -34,6 +34,8 @@ SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     # pandas writes nanoseconds by default, for which Spark has no type; as integers they are plain timestamps.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Otherwise a CSV file may be UTF or ISO-8859-1 only.
+    "spark.sql.legacy.javaCharsets": "true",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     # A Delta log of ours has a few files: the default of 50 tasks to read one costs seconds per commit.
@@ -41,9 +43,9 @@ SETTINGS = {
 }
 # Its one use of pandas here is to ask for the version.
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # Some errors of Spark reach Python as its own exceptions and some as plain Java ones; both carry [CONDITION] message.
 CONDITION = re.compile(r"\[(?P<name>[A-Z_]+)[A-Z_.]*\] *(?P<message>[^\n]*)")
+LOST = re.compile(r"ExecutorLostFailure \([^)]*\) *(?P<why>[^\n]*)")
 UNREADABLE = (
     "CANNOT_READ",
     "FAILED_READ",
@@ -51,6 +53,7 @@ UNREADABLE = (
     "DELTA_",
     "COLUMN_ALREADY_EXISTS",
     "MALFORMED",
+    "INVALID_PARAMETER_VALUE",
     "PARQUET",
 )
 
@@ -62,7 +65,8 @@ def session(config: Config) -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName("mmsrarec")
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # its Java was there before us, and prints where it will
+    if not submitted:
         builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
     settings = {
         **SETTINGS,
@@ -81,8 +85,8 @@ def session(config: Config) -> SparkSession:
         raise UserError(
             f"Spark does not start (a JDK 17 or later must be on PATH): {str(error).strip().splitlines()[0]}"
         ) from error
-    # What fails in a task comes up as an exception; Spark would print its trace as well.
-    spark.sparkContext.setLogLevel("OFF")
+    # What fails in a task comes up as an exception; Spark prints its trace as well.
+    spark.sparkContext.setLogLevel("WARN" if log.diverted() and not submitted else "OFF")
     return spark
 
 
@@ -94,17 +98,17 @@ def _s3a() -> dict[str, str]:
     return {"spark.hadoop.fs.s3a.endpoint": endpoint, "spark.hadoop.fs.s3a.path.style.access": "true"}
 
 
-def read_input(spark: SparkSession, path: str, setting: str) -> DataFrame:
-    """A Delta table, a Parquet file or folder, or CSV (tab-separated where it ends in .tsv; every column a string).
+def read_input(spark: SparkSession, config: Config, table: str) -> DataFrame:
+    """A Delta table, a Parquet file or folder, or CSV (every column a string); `table` is items or interactions.
 
-    Raises InputError, naming `setting`, where there is nothing that can be read.
+    Raises InputError, naming the setting, where there is nothing that can be read.
     """
-    _reachable(spark, path, setting)
-    address = _address(path)
-    with readable(f"{setting}={path}"):
-        rows = _load(spark, address, _kind(spark, address, f"{setting}={path}"))
+    source = inputs.source(config, table)
+    _reachable(spark, getattr(config.inputs, table), source)
+    with readable(source):
+        rows = _load(spark, config, table)
     if not rows.columns:
-        raise InputError(f"{setting}={path}: the file is empty")
+        raise InputError(f"{source}: the file is empty")
     return rows
 
 
@@ -112,7 +116,7 @@ def input_version(spark: SparkSession, path: str) -> int | None:
     """The Delta version that `read_input` reads; None where the input is no Delta table."""
     if not DeltaTable.isDeltaTable(spark, _address(path)):
         return None
-    return DeltaTable.forPath(spark, _address(path)).history(1).first()["version"]
+    return DeltaTable.forPath(spark, _address(path)).history(1).collect()[0]["version"]
 
 
 def _reachable(spark: SparkSession, path: str, setting: str) -> None:
@@ -136,13 +140,16 @@ def _address(path: str) -> str:
     return path.replace("s3://", "s3a://", 1) if path.startswith("s3://") else path
 
 
-def _load(spark: SparkSession, address: str, kind: str) -> DataFrame:
-    if kind == "delta":
+def _load(spark: SparkSession, config: Config, table: str) -> DataFrame:
+    address = _address(getattr(config.inputs, table))
+    if DeltaTable.isDeltaTable(spark, address):
         return spark.read.format("delta").load(address)
-    if kind == ".parquet":
+    names = _names(spark, address, inputs.source(config, table))
+    if inputs.kind(names, config, table) == ".parquet":
         return spark.read.parquet(address)
-    options = {"header": True, "multiLine": True, "quote": '"', "escape": '"', "sep": DELIMITERS[kind]}
-    return spark.read.options(**options).csv(address)
+    written = {"sep": inputs.delimiter(names, config, table), "encoding": getattr(config.inputs.csv, table).encoding}
+    options = {"header": True, "multiLine": True, "quote": '"', "escape": '"'}
+    return spark.read.options(**options, **written).csv(address)
 
 
 def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
@@ -183,7 +190,31 @@ def readable(source: str) -> Iterator[None]:
         found = CONDITION.search(str(error))
         if found is None or not found["name"].startswith(UNREADABLE):
             raise
-        raise InputError(f"{source}: cannot be read: {found['message'][:500]}") from error
+        raise InputError(f"{source}: cannot be read: {_reason(found, str(error))}") from error
+
+
+@explains(PySparkException, Py4JError)
+def _told(error: PySparkException | Py4JError) -> UserError | None:
+    """Spark's errors that have a cause outside this program, wherever they come up."""
+    said = str(error)
+    if "java.lang.OutOfMemoryError" in said:
+        return UserError("Spark's Java has too little memory: raise spark.driver_memory (--driver-memory, -executor-)")
+    found = CONDITION.search(said)
+    if found and found["name"].startswith(UNREADABLE):
+        return InputError(f"a file cannot be read: {_reason(found, said)}")
+    if found := LOST.search(said):
+        return ProcessDiedError(
+            f"Spark gave up after it had lost its executors ({found['why'][:200]}). What is finished is kept; run the "
+            "same command again, with more memory for an executor if that is why"
+        )
+    return None
+
+
+def _reason(found: re.Match, said: str) -> str:
+    """What Spark says of a broken file, and what its reader said to Spark."""
+    causes = re.findall(r"Caused by: \S+: ([^\n]+)", said)
+    first = " ".join(found["message"].split(" SQLSTATE")[0].split())
+    return shortened(f"{first} ({causes[-1]})" if causes else first, 500)
 
 
 @contextmanager
@@ -198,21 +229,14 @@ def alive() -> Iterator[None]:
         ) from error
 
 
-def _kind(spark: SparkSession, address: str, source: str) -> str:
-    """`delta`, `.parquet`, `.csv` or `.tsv`, by name and by what a folder holds."""
-    if DeltaTable.isDeltaTable(spark, address):
-        return "delta"
+def _names(spark: SparkSession, address: str, source: str) -> list[str]:
+    """Names of the files at or under an address; raises InputError where there is none."""
     names = _files(spark, address)
     if names is None:
         raise InputError(f"{source}: no such file or folder (relative paths start at {os.getcwd()})")
     if not names:
         raise InputError(f"{source}: the folder is empty")
-    for suffix in (".parquet", *DELIMITERS):
-        if any(name.lower().endswith((suffix, f"{suffix}.gz", f"{suffix}.zst")) for name in names):
-            return suffix
-    raise InputError(
-        f"{source}: expected a Delta table, Parquet (.parquet) or CSV (.csv, .tsv), found {json.dumps(names[:3])}"
-    )
+    return names
 
 
 def _files(spark: SparkSession, address: str) -> list[str] | None:
@@ -221,7 +245,8 @@ def _files(spark: SparkSession, address: str) -> list[str] | None:
     system = path.getFileSystem(spark._jsc.hadoopConfiguration())
     if not system.exists(path):
         return None
-    names, found = [], system.listFiles(path, True)
+    names: list[str] = []
+    found = system.listFiles(path, True)
     while found.hasNext() and len(names) < 1000:
         name = found.next().getPath().getName()
         if not name.startswith(("_", ".")):

@@ -6,9 +6,12 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +21,8 @@ from pyarrow import fs
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
-from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
+from mmsrarec.errors import LakeError, explains, shortened
+from mmsrarec.schemas import KEYS, MADE_BY, PARTITIONS, TABLES
 from mmsrarec.storage import files, guard, s3
 from mmsrarec.storage.transfer import BrokenOffError, persistently
 
@@ -30,6 +34,39 @@ SHORT_MEMORY = {
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
 T = TypeVar("T")
+
+TABLE = "table "
+PARQUET_LOST = re.compile(
+    r"(?:Could not open Parquet input source|Failed to open local file|Path does not exist) '(?P<file>[^']*)'"
+)
+
+
+@explains(DeltaError, pa.ArrowInvalid, FileNotFoundError)
+def _broken(error: DeltaError | pa.ArrowInvalid | FileNotFoundError) -> LakeError | None:
+    """A table that cannot be used as it is."""
+    said = shortened(error)
+    place = next((note for note in getattr(error, "__notes__", []) if note.startswith(TABLE)), "a table of the lake")
+    if isinstance(error, DeltaError):
+        said = said.split(" 0: <unknown>")[0]
+        if "ermission" in said and "denied" in said.lower():
+            return LakeError(f"{place}: permission denied ({said}); let the user that runs this read and write there")
+    elif found := PARQUET_LOST.search(said):
+        said = f"{found['file']} is damaged or gone"
+    else:
+        return None
+    stage = MADE_BY.get(place.rsplit("/", 1)[-1])
+    again = f", or delete its folder and run {stage}, which makes it, again" if stage else ""
+    return LakeError(f"{place}: {said}. Put the table back from a copy{again}")
+
+
+@contextmanager
+def _named(root: str, name: str) -> Iterator[None]:
+    """Have errors tell the table."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{TABLE}{address(root, name)}")
+        raise
 
 
 @dataclass(frozen=True)
@@ -79,7 +116,8 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
     if not exists(root, name):
         return schema.empty_table()
     rows = filters_to_expression(filters) if filters else None
-    return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
+    with _named(root, name):
+        return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
 
 
 def count(root: str, name: str, filters: list | None = None) -> int:
@@ -100,9 +138,10 @@ def stream(
         return
     rows = filters_to_expression(filters) if filters else None
     options = {"columns": schema.names, "filter": rows, "batch_size": batch_rows, "batch_readahead": 2}
-    for batch in _dataset(root, name).to_batches(**options):
-        if batch.num_rows:
-            yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
+    with _named(root, name):
+        for batch in _dataset(root, name).to_batches(**options):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
 
 
 def replace(
@@ -129,8 +168,8 @@ def delete(root: str, name: str, predicate: str, commit: Commit | None = None) -
     """Take away the rows that `predicate` selects, in one commit. The predicate stays readable in the table's log."""
     if not exists(root, name) or (commit and committed(root, name, commit)):
         return
-    guard.check(root)
-    open_table(address(root, name)).delete(predicate, commit_properties=_properties(commit))
+    # A DELETE of delta-rs would leave files with strings of a type that Arrow cannot filter together with ours.
+    _write(root, name, TABLES[name].empty_table(), "overwrite", predicate, commit)
 
 
 def committed(root: str, name: str, commit: Commit) -> bool:
@@ -167,6 +206,26 @@ def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
         return None, TABLES[name].empty_table()
     table = open_table(address(root, name))
     return table.version(), _dataset(root, name, table).to_table().cast(TABLES[name])
+
+
+def read_before(
+    root: str, name: str, time: datetime, columns: list[str] | None = None, filters: list | None = None
+) -> pa.Table | None:
+    """What `read` would have returned at that time; None where there was no table, or its files are gone by now."""
+    if not exists(root, name):
+        return None
+    table = open_table(address(root, name))
+    milliseconds = time.timestamp() * 1000
+    old = [commit["version"] for commit in table.history() if commit["timestamp"] < milliseconds]
+    if not old:
+        return None
+    schema = _schema(name, columns)
+    rows = filters_to_expression(filters) if filters else None
+    try:
+        then = open_table(address(root, name), max(old))
+        return _dataset(root, name, then).to_table(columns=schema.names, filter=rows).cast(schema)
+    except (DeltaError, FileNotFoundError):
+        return None
 
 
 def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:
@@ -239,15 +298,16 @@ def _write(
         data = data.select(schema.names).cast(schema)
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
-    write_deltalake(
-        address(root, name),
-        data,
-        mode=mode,
-        predicate=predicate,
-        partition_by=None if exists(root, name) else PARTITIONS.get(name),
-        configuration=PROPERTIES,
-        commit_properties=_properties(commit),
-    )
+    how: dict[str, Any] = {"mode": mode, "predicate": predicate}
+    with _named(root, name):
+        write_deltalake(
+            address(root, name),
+            data,
+            **how,
+            partition_by=None if exists(root, name) else PARTITIONS.get(name),
+            configuration=PROPERTIES,
+            commit_properties=_properties(commit),
+        )
 
 
 def _properties(commit: Commit | None) -> CommitProperties | None:

@@ -1,5 +1,7 @@
 """What keeps Delta tables small, and makes them forget: old versions with their logs, and small files, go."""
 
+from typing import Any
+
 from deltalake import DeltaTable
 
 from mmsrarec.storage import guard, tables
@@ -41,7 +43,7 @@ def delete_old(root: str, name: str) -> None:
 
 def _delete_old(table: DeltaTable, hours: int | None = None) -> int:
     """Also files that no version knows. A vacuum of nothing would be a commit, too."""
-    options = {"retention_hours": hours, "enforce_retention_duration": hours is None, "full": True}
+    options: dict[str, Any] = {"retention_hours": hours, "enforce_retention_duration": hours is None, "full": True}
     old = table.vacuum(**options)
     if old:
         table.vacuum(**options, dry_run=False)

@@ -52,7 +52,16 @@ def parsed(address: str) -> Url:
 
 def place(url: Url) -> str:
     """host:port, as settings name a host."""
-    return f"{url.host}:{url.port or PORTS[url.scheme]}"
+    return f"{url.host}:{_port(url)}"
+
+
+def _port(url: Url) -> int:
+    return url.port or PORTS[url.scheme or "https"]
+
+
+def _bare_host(url: Url) -> str:
+    """Without the brackets of IPv6."""
+    return (url.host or "").strip("[]")
 
 
 def read(address: str, limit: int, private: Collection[str] = ()) -> bytes:
@@ -115,7 +124,7 @@ def _asked(url: Url, private: Collection[str]) -> urllib3.BaseHTTPResponse:
             return _pool(url, name).urlopen(
                 "GET",
                 url.request_uri,
-                headers={**HEADERS, "Host": url.netloc},
+                headers={**HEADERS, "Host": url.netloc or ""},
                 redirect=False,
                 retries=_retries(),
                 preload_content=False,
@@ -130,10 +139,10 @@ def _asked(url: Url, private: Collection[str]) -> urllib3.BaseHTTPResponse:
 def _resolved(url: Url, private: bool) -> list[str]:
     """All IP addresses of the host, judged. Decimal and shortened forms become what they mean here."""
     try:
-        found = socket.getaddrinfo(url.host.strip("[]"), url.port or PORTS[url.scheme], type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(_bare_host(url), _port(url), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise FetchError("unreachable", "its host has no address") from None
-    names = list(dict.fromkeys(entry[4][0] for entry in found))
+    names = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for name in names:
         judged(name, private)
     return names
@@ -141,9 +150,9 @@ def _resolved(url: Url, private: bool) -> list[str]:
 
 def _pool(url: Url, name: str) -> urllib3.HTTPConnectionPool:
     """Kept connections to this very IP address, for this host's certificate."""
-    host = url.host.strip("[]")
+    host = _bare_host(url)
     tls = {"server_hostname": host, "assert_hostname": host} if url.scheme == "https" else {}
-    return _manager().connection_from_host(name, url.port or PORTS[url.scheme], url.scheme, pool_kwargs=_kept() | tls)
+    return _manager().connection_from_host(name, _port(url), url.scheme, pool_kwargs=_kept() | tls)
 
 
 def _kept() -> dict:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,12 +30,14 @@ from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
+from mmsrarec.training import curve
 from mmsrarec.training.bookmark import Bookmark
 
 STEPS_PER_EPOCH = 32  # a small shop gets smaller batches, down to SMALLEST_BATCH, so that it sees enough steps
 SMALLEST_BATCH = 16
 LOSS_CHUNK = 256  # positions whose logits over the catalog are in memory at a time
 VALIDATION_USERS = 10_000
+CURVES = ("ndcg_at_10", "hit_rate_at_10")  # of the validation, beside the loss
 MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
 TRAINER_VERSION = 1  # of everything that decides the weights besides data, settings and seed
 
@@ -57,17 +60,19 @@ def train_sasrec(config: Config, run_id: str) -> None:
         data = training_data(histories)
         place = sasrec.folder(config)
         present = sasrec.describe(place)
-        kept = present and _kept(config, place, present, data)
-        if kept:
+        if present and (kept := _kept(config, place, present, data)):
             log.say(f"train_sasrec: {kept}, the checkpoint stays", "unchanged")
             stage.notes["skipped"] = kept
             model_hash, facts = present["model_hash"], present["facts"]
         else:
             made_from = fingerprint(data, config)
-            model, facts = fit(data, config.sasrec, config.run.seed, Bookmark(f"{place}/training.pt", made_from))
+            course: list[curve.Point] = []
+            bookmark = Bookmark(f"{place}/training.pt", made_from)
+            model, facts = fit(data, config.sasrec, config.run.seed, bookmark, course)
             facts |= {"settings": _settings(config), "made_from": made_from}
             facts["trained_on"] = config.run.run_date
             guard.check(config.lake.root)
+            curve.write(config, run_id, stage.name, course)
             model_hash = sasrec.save(place, model, data.vocabulary, config.sasrec, facts)
         stage.rows_out = len(data.vocabulary)
         stage.versions["sasrec"] = model_hash
@@ -124,12 +129,19 @@ def _kept(config: Config, place: str, present: dict, data: TrainingData) -> str 
     return f"trained on {facts['trained_on']}, sasrec.refresh_days={config.sasrec.refresh_days}"
 
 
-def fit(data: TrainingData, settings: Sasrec, seed: int, bookmark: Bookmark | None = None) -> tuple[SasRec, dict]:
+def fit(
+    data: TrainingData,
+    settings: Sasrec,
+    seed: int,
+    bookmark: Bookmark | None = None,
+    course: list[curve.Point] | None = None,
+) -> tuple[SasRec, dict]:
     """The weights of the best epoch, and the facts for the ledger: epochs, loss, what `validate` says, device.
 
+    `course` gets loss, ndcg_at_10 and hit_rate_at_10 of every epoch, of those before a bookmark, too.
     NDCG without a cut-off decides: of few validation users NDCG@10 is mostly zeros, and its best epoch chance.
     """
-    device = _device(settings.device)
+    device, course = _device(settings.device), [] if course is None else course
     rng = np.random.default_rng(seed)
     validation = _drawn(data, rng)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -140,6 +152,7 @@ def fit(data: TrainingData, settings: Sasrec, seed: int, bookmark: Bookmark | No
         windows = windowed(data.training, settings.max_length)
         if bookmark and (before := bookmark.load(rng)):
             best, facts, epoch = before["best"], before["facts"], before["epoch"]
+            course += before.get("course", [])
             model.load_state_dict(before["model"])
             optimizer.load_state_dict(before["optimizer"])
         with Progress("train_sasrec", total=(settings.epochs - epoch) * len(windows), unit="sequences") as progress:
@@ -148,6 +161,7 @@ def fit(data: TrainingData, settings: Sasrec, seed: int, bookmark: Bookmark | No
                 note = f"epoch {epoch}, best NDCG@10 {facts['ndcg_at_10']:.4f}"
                 loss = _epoch(model, optimizer, windows, batches, partial(progress.advance, note=note))
                 figures = validate(model, data, validation)
+                course += curve.points(epoch, loss=loss, **{name: figures[name] for name in CURVES if len(validation)})
                 if figures["ndcg"] > facts["ndcg"] or not len(validation):
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
                     facts = {"best_epoch": epoch, "loss": loss, **figures}
@@ -155,7 +169,7 @@ def fit(data: TrainingData, settings: Sasrec, seed: int, bookmark: Bookmark | No
                     break
                 if bookmark:
                     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                    bookmark.save(state | {"best": best, "facts": facts, "epoch": epoch}, rng)
+                    bookmark.save(state | {"best": best, "facts": facts, "epoch": epoch, "course": course}, rng)
     model.load_state_dict(best)
     return model.cpu().eval(), facts | {"epochs": epoch, "device": device.type}
 
@@ -183,7 +197,7 @@ class FullCatalogLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    def forward(context: Any, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
         states_gradient, items_gradient = torch.empty_like(states), torch.zeros_like(items)
         total = states.new_zeros(())
         for start in range(0, len(states), LOSS_CHUNK):
@@ -200,7 +214,7 @@ class FullCatalogLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         states_gradient, items_gradient = context.saved_tensors
         return states_gradient * scale, items_gradient * scale, None
 

@@ -44,7 +44,7 @@ HOMES = {
     "vllm": ("engines/vllm.py",),
     "ray": ("engines/batch.py",),
     "pymilvus": ("collaborative/index.py",),
-    "deltalake": ("storage/tables.py", "storage/upkeep.py"),
+    "deltalake": ("storage/delta.py", "storage/tables.py", "storage/upkeep.py"),
     "prometheus_client": ("reports/metrics.py",),
     "boto3": ("storage/s3.py",),
     "botocore": ("storage/s3.py",),

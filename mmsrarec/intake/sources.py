@@ -15,7 +15,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.intake import dialect
 from mmsrarec.intake.dialect import Dialect
-from mmsrarec.storage import inputs, tables
+from mmsrarec.storage import delta, inputs
 
 HEAD = 1 << 20  # bytes from which a file's encoding, delimiter and header are read
 BATCH_ROWS = 65_536
@@ -38,7 +38,7 @@ class Table:
             self.delta = is_delta(self.place)
             if self.delta:
                 allow_http(self.place)
-                self._data = tables.open_dataset(self.place)
+                self._data = delta.open_dataset(self.place)
             elif inputs.kind(names(self.files), config, table) == ".parquet":
                 self._data = _parquet(self.place)
             else:
@@ -187,7 +187,7 @@ def readable(source: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, pa.ArrowException, LookupError, ValueError, tables.DeltaError) as error:
+    except (OSError, pa.ArrowException, LookupError, ValueError, delta.DeltaError) as error:
         raise InputError(f"{source}: cannot be read: {' '.join(str(error).split())[:500]}") from None
 
 

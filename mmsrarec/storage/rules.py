@@ -16,7 +16,7 @@ from pyarrow import csv, dataset, parquet
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.storage import files, tables
+from mmsrarec.storage import delta, files
 
 NO_LIMIT = sys.maxsize
 COLUMNS = ["item_id", "available", "category"]  # of the catalog, that `servable` needs
@@ -115,8 +115,8 @@ def _open(path: str, *names: str) -> pa.ChunkedArray | None:
         kind = csv.ParseOptions(delimiter=delimiter)
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # 007 stays 007
         source = dataset.dataset(csv.read_csv(_content(path), parse_options=kind, convert_options=as_text))
-    elif not os.path.isfile(path) and tables.is_table(path):
-        source = tables.open_dataset(path)
+    elif not os.path.isfile(path) and delta.is_table(path):
+        source = delta.open_dataset(path)
     elif files.is_local(path):
         source = dataset.dataset(path, format="parquet")
     else:

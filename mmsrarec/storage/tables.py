@@ -5,26 +5,21 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 `name` is always a key of schemas.TABLES, `root` the lake root.
 """
 
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
-from pyarrow import fs
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
-from mmsrarec.errors import LakeError, explains, shortened
-from mmsrarec.schemas import KEYS, MADE_BY, PARTITIONS, TABLES
-from mmsrarec.storage import files, guard, s3
-from mmsrarec.storage.transfer import BrokenOffError, persistently
+from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
+from mmsrarec.storage import guard
+from mmsrarec.storage.delta import is_table, named, open_dataset, open_table
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
@@ -33,40 +28,6 @@ SHORT_MEMORY = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
-T = TypeVar("T")
-
-TABLE = "table "
-PARQUET_LOST = re.compile(
-    r"(?:Could not open Parquet input source|Failed to open local file|Path does not exist) '(?P<file>[^']*)'"
-)
-
-
-@explains(DeltaError, pa.ArrowInvalid, FileNotFoundError)
-def _broken(error: DeltaError | pa.ArrowInvalid | FileNotFoundError) -> LakeError | None:
-    """A table that cannot be used as it is."""
-    said = shortened(error)
-    place = next((note for note in getattr(error, "__notes__", []) if note.startswith(TABLE)), "a table of the lake")
-    if isinstance(error, DeltaError):
-        said = said.split(" 0: <unknown>")[0]
-        if "ermission" in said and "denied" in said.lower():
-            return LakeError(f"{place}: permission denied ({said}); let the user that runs this read and write there")
-    elif found := PARQUET_LOST.search(said):
-        said = f"{found['file']} is damaged or gone"
-    else:
-        return None
-    stage = MADE_BY.get(place.rsplit("/", 1)[-1])
-    again = f", or delete its folder and run {stage}, which makes it, again" if stage else ""
-    return LakeError(f"{place}: {said}. Put the table back from a copy{again}")
-
-
-@contextmanager
-def _named(root: str, name: str) -> Iterator[None]:
-    """Have errors tell the table."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"{TABLE}{address(root, name)}")
-        raise
 
 
 @dataclass(frozen=True)
@@ -91,16 +52,6 @@ def address(root: str, name: str) -> str:
     return f"{root.rstrip('/')}/{name}"
 
 
-def is_table(place: str) -> bool:
-    """Is there a Delta table at this address?"""
-    return _patiently(place, lambda: DeltaTable.is_deltatable(place))
-
-
-def open_table(place: str, at: int | None = None) -> DeltaTable:
-    """The Delta table at an address, at its latest version or the one named."""
-    return _patiently(place, lambda: DeltaTable(place, version=at))
-
-
 def exists(root: str, name: str) -> bool:
     return is_table(address(root, name))
 
@@ -116,7 +67,7 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
     if not exists(root, name):
         return schema.empty_table()
     rows = filters_to_expression(filters) if filters else None
-    with _named(root, name):
+    with named(address(root, name)):
         return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
 
 
@@ -138,7 +89,7 @@ def stream(
         return
     rows = filters_to_expression(filters) if filters else None
     options = {"columns": schema.names, "filter": rows, "batch_size": batch_rows, "batch_readahead": 2}
-    with _named(root, name):
+    with named(address(root, name)):
         for batch in _dataset(root, name).to_batches(**options):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
@@ -259,31 +210,6 @@ def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
     return open_dataset(address(root, name), table)
 
 
-def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
-    """The files of the Delta table at an address, read by Arrow's own file systems: threads that still hold a file of
-    delta-rs, a Python object, when the interpreter ends abort the whole process now and then."""
-    local = "://" not in place
-    system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else s3.arrow(place)
-    return (table or open_table(place)).to_pyarrow_dataset(filesystem=system)
-
-
-def _patiently(place: str, work: Callable[[], T]) -> T:
-    """delta-rs asks again where a request fails, but not where a body breaks off."""
-    if "://" not in place:
-        return work()
-
-    def attempt() -> T:
-        try:
-            return work()
-        except OSError as error:
-            if "reading a body" in str(error):
-                raise BrokenOffError("a body broke off") from error
-            raise
-
-    with files.told(place):
-        return persistently(attempt)
-
-
 def _write(
     root: str,
     name: str,
@@ -299,7 +225,7 @@ def _write(
     else:
         data = pa.RecordBatchReader.from_batches(schema, data)
     how: dict[str, Any] = {"mode": mode, "predicate": predicate}
-    with _named(root, name):
+    with named(address(root, name)):
         write_deltalake(
             address(root, name),
             data,

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from s3_fixtures import KEY, SECRET, Server
 
-from mmsrarec import cli, log, redact
+from mmsrarec import log, redact
+from mmsrarec.cli import endings
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, ModelError, StoreError
 from mmsrarec.storage import files, models, s3, transfer
@@ -210,7 +211,7 @@ def test_no_credential_leaves_the_program(s3_server: Server, monkeypatch, capsys
         raise RuntimeError(said)
 
     log.say(said, "event", what=said)
-    cli._guarded(fail)
+    endings.guarded(fail)
     log.use("json")
     log.say(said, "event", what=said)
     log.use("people")

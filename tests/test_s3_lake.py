@@ -19,7 +19,7 @@ from mmsrarec.config import Config, Sasrec
 from mmsrarec.engines import delivery
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer
-from mmsrarec.errors import ConfigError, GateError, LockError, StoreError, UserError, store_refused
+from mmsrarec.errors import ConfigError, GateError, LockError, StoreError, UserError, explained
 from mmsrarec.planning.lake import tonight
 from mmsrarec.preparation.build_cf import build_cf
 from mmsrarec.publishing.clean import clean
@@ -191,7 +191,7 @@ def test_trouble_with_a_table_is_told_without_credentials(s3_server: Server, mon
     s3_server.trouble(kind, "rejects")
     with pytest.raises(Exception) as caught:
         tables.read(ROOT, "rejects")
-    told = store_refused(caught.value)
+    told = explained(caught.value)
     assert isinstance(told, StoreError) and "403" in str(told) and "AWS_REGION" in str(told)
     assert KEY not in str(told) and SECRET not in str(caught.value)
 

@@ -155,8 +155,8 @@ def _store(error: Exception) -> StoreError | None:
     said = " ".join(dict.fromkeys(part for found in SAID.findall(str(error)) for part in found if part))
     return StoreError(
         f"a table on S3 cannot be read or written: {said or type(error).__name__}. Check the bucket, that this machine "
-        "may list, read, write and delete in it, and AWS_REGION or AWS_ENDPOINT_URL (with AWS_ALLOW_HTTP=true where "
-        "that is http://). What is finished is kept: run the same command again to go on from there"
+        "may list, read, write and delete in it, and AWS_REGION or AWS_ENDPOINT_URL. What is "
+        "finished is kept: run the same command again to go on from there"
     )
 
 

@@ -78,7 +78,9 @@ def test_a_page_is_made_where_its_pictures_do_not_come(
     assert Thumbnails(night)._open(item) == (None, "no_pictures_here")
 
 
-def test_an_old_version_is_read_and_a_lost_file_is_told(s3_server: Server) -> None:
+def test_an_old_version_is_read_and_a_lost_file_is_told(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "")  # so that it is put back
+    monkeypatch.delenv("AWS_ALLOW_HTTP")  # as the endpoint says http://
     for key in "ab":
         tables.append(ROOT, "rejects", tables.from_rows("rejects", [{"run_id": "r", "stage": "s", "key": key}]))
     (first, last) = sorted(commit["timestamp"] for commit in delta.open_table(f"{ROOT}/rejects").history())

@@ -37,7 +37,6 @@ class Table:
             self.files = files(self.place, self.source)
             self.delta = is_delta(self.place)
             if self.delta:
-                allow_http(self.place)
                 self._data = delta.open_dataset(self.place)
             elif inputs.kind(names(self.files), config, table) == ".parquet":
                 self._data = _parquet(self.place)
@@ -118,12 +117,6 @@ def is_delta(place: str) -> bool:
     system, path = locate(place)
     log = system.get_file_info(fs.FileSelector(f"{path}/_delta_log", allow_not_found=True))
     return any(file.extension in ("json", "parquet") for file in log)
-
-
-def allow_http(place: str) -> None:
-    """Let delta-rs use a store without encryption that the environment names, as Arrow does."""
-    if place.startswith("s3://") and endpoint().startswith("http://"):
-        os.environ.setdefault("AWS_ALLOW_HTTP", "true")
 
 
 def files(place: str, source: str) -> list[fs.FileInfo]:

@@ -87,5 +87,6 @@ def _patiently(place: str, work: Callable[[], T]) -> T:
                 raise BrokenOffError("a body broke off") from error
             raise
 
+    s3.allow_http()
     with files.told(place):
         return persistently(attempt)

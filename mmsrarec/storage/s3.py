@@ -208,6 +208,12 @@ def _arrow(process: int, bucket: str, endpoint: str | None) -> fs.FileSystem:
     )
 
 
+def allow_http() -> None:
+    """Let delta-rs, too, use a store without encryption that the environment names."""
+    if (_endpoint() or "").startswith("http://"):
+        os.environ.setdefault("AWS_ALLOW_HTTP", "true")
+
+
 def _endpoint() -> str | None:
     """Of another store than Amazon's."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

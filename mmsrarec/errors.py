@@ -4,6 +4,7 @@ Each carries the exit status of the program, one per cause, so that a scheduler 
 """
 
 import errno
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -84,6 +85,13 @@ class ProcessDiedError(UserError):
     retry = True
 
 
+class StoreError(UserError):
+    """S3 cannot be reached, or refuses us. What is finished is kept."""
+
+    exit_status = 11
+    retry = True
+
+
 class NightError(UserError):
     """A part of a night on a cluster failed; the exit status is the part's own."""
 
@@ -131,6 +139,25 @@ def _explained(error: BaseException) -> UserError | None:
         if isinstance(error, types) and (known := explain(error)):
             return known
     return None
+
+
+REFUSED = re.compile(r"Generic S3 error|AWS Error")
+SAID = re.compile(
+    r"<Code>(\w+)</Code>|AWS Error (\w+)|(\d{3} [A-Z][a-z]+(?: [A-Z][a-z]+)*)|(timed out|dns error|refused|a body)"
+)
+
+
+@explains(Exception)
+def _store(error: Exception) -> StoreError | None:
+    """The S3 behind an error of delta-rs or Arrow, if it is one: they say much, of which little helps."""
+    if not REFUSED.search(str(error)):
+        return None
+    said = " ".join(dict.fromkeys(part for found in SAID.findall(str(error)) for part in found if part))
+    return StoreError(
+        f"a table on S3 cannot be read or written: {said or type(error).__name__}. Check the bucket, that this machine "
+        "may list, read, write and delete in it, and AWS_REGION or AWS_ENDPOINT_URL. What is "
+        "finished is kept: run the same command again to go on from there"
+    )
 
 
 @explains(PermissionError)

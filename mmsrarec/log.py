@@ -17,6 +17,8 @@ from typing import Any, Literal, TextIO
 
 from rich.console import Console
 
+from mmsrarec.redact import hidden
+
 Format = Literal["people", "json"]
 OWN = "mmsrarec "  # what a line of the program's own begins with in the file, after its time
 _logger = logging.getLogger("mmsrarec")
@@ -43,7 +45,7 @@ def context(**values: str) -> Iterator[None]:
 def use(form: Format) -> None:
     """Choose the form of all lines from now on, those of libraries that have no handler of their own included."""
     machine = form == "json"
-    formatter = _JsonLines() if machine else logging.Formatter("%(message)s")
+    formatter = _JsonLines() if machine else _Lines("%(message)s")
     for handler in (_handler, logging.lastResort):
         if handler is not None:
             handler.setFormatter(formatter)
@@ -52,6 +54,13 @@ def use(form: Format) -> None:
 
 def is_json() -> bool:
     return isinstance(_handler.formatter, _JsonLines)
+
+
+class _Lines(logging.Formatter):
+    """Whatever is said leaves without credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
 
 
 def on_terminal() -> bool:
@@ -89,7 +98,7 @@ def divert(screen: TextIO, results: TextIO, file: str | None) -> None:
         _logger.addHandler(copy)
     # Libraries' own lines and warnings are noise now.
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(logging.Formatter("%(message)s"))
+        logging.lastResort.setFormatter(_Lines("%(message)s"))
     logging.captureWarnings(False)
 
 
@@ -111,10 +120,10 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["fields"] = {**line["fields"], "trace": self.formatException(record.exc_info)}
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return hidden(json.dumps(line, ensure_ascii=False, default=str))
 
 
-class _Marked(logging.Formatter):
+class _Marked(_Lines):
     """Every line can be told from those of others, also a second one of the same message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802

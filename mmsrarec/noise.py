@@ -22,6 +22,7 @@ from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import ConfigError
 from mmsrarec.matters import Matters
+from mmsrarec.redact import hidden
 
 LOOK_EVERY_SECONDS = 0.5
 ERROR_LOG = "mmsrarec-error.log"
@@ -91,7 +92,7 @@ def _divert(file: str | None) -> "Watch":
 
 def keep_trace(error: BaseException) -> str:
     """Write the trace of an error to the log file, else to a file in the working folder; where it is."""
-    trace = "".join(traceback.format_exception(error))
+    trace = hidden("".join(traceback.format_exception(error)))
     file = log.diverted()
     place = f"{file}:{_lines(file) + 1}" if file else os.path.abspath(ERROR_LOG)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from s3_fixtures import s3_process, s3_server  # noqa: F401
 
 from mmsrarec.config import Config
 from mmsrarec.demo.shop import write_shop

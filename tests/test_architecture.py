@@ -11,17 +11,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 # What a room may import of the package, beside itself.
-BASE = {"errors", "config", "schemas", "log", "noise", "progress"}
+BASE = {"errors", "config", "schemas", "redact", "log", "noise", "progress"}
 SERVICES = BASE | {"storage", "engines"}
 STAGES = {"preparation", "collaborative", "keywords", "recommendation"}
 MAY_IMPORT = {
     "errors": set(),
     "schemas": set(),
     "config": {"errors"},
-    "log": set(),
+    "redact": set(),
+    "log": {"redact"},
     "progress": {"log"},
     "matters": {"log"},
-    "noise": {"errors", "config", "log", "matters"},
+    "noise": {"errors", "config", "redact", "log", "matters"},
     "storage": BASE,
     "engines": BASE | {"storage"},
     **{room: SERVICES for room in STAGES},
@@ -43,10 +44,12 @@ HOMES = {
     "vllm": ("engines/vllm.py",),
     "ray": ("engines/batch.py",),
     "pymilvus": ("collaborative/index.py",),
-    "deltalake": ("storage/tables.py", "storage/upkeep.py"),
+    "deltalake": ("storage/delta.py", "storage/tables.py", "storage/upkeep.py"),
     "prometheus_client": ("reports/metrics.py",),
-    "boto3": ("storage/objects.py",),
-    "pyspark": ("storage/spark.py", "storage/jars.py", "preparation/"),
+    "boto3": ("storage/s3.py",),
+    "botocore": ("storage/s3.py",),
+    "urllib3": ("storage/web.py", "storage/transfer.py", "cluster/night.py"),  # there as errors of kubernetes
+    "pyspark": ("storage/spark.py", "storage/handover.py", "storage/jars.py", "preparation/"),
     "delta": ("storage/spark.py", "storage/jars.py"),
     "transformers": ("engines/template.py", "demo/"),
     "kubernetes": ("cluster/night.py",),

@@ -239,7 +239,7 @@ def test_pictures_are_opened_as_the_run_opens_them(tmp_path: Path) -> None:
     found = list(data.check(config(tmp_path, items, GOOD_TAKEN, inputs=inputs)))
     one(found, "warning", "40 of 40", "10 are missing", "gone.jpg", "right folder")
     one(found, "warning", "10 are not_a_picture", "bad.jpg")
-    one(found, "warning", "10 are unsupported_address", "copy the pictures")
+    one(found, "warning", "10 are not_allowed", "inputs.image_sources")
     items = [{**row, "image": "gone.jpg"} for row in GOOD_ITEMS]
     one(data.check(config(tmp_path, items, GOOD_TAKEN, inputs=inputs)), "error", "40 are missing")
     one(data.check(config(tmp_path, items, GOOD_TAKEN)), "error", "set inputs.images")

@@ -11,8 +11,7 @@ from mmsrarec.engines import delivery
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer
-from mmsrarec.storage import tables
-from mmsrarec.storage.scratch import Scratch
+from mmsrarec.storage import files, tables
 
 # A driver that commits its first file, has a second committed but not yet deleted, gets a third, and is killed.
 DRIVER = """
@@ -21,17 +20,15 @@ sys.path.insert(0, sys.argv[2])
 from test_delivery import answers, settings
 from mmsrarec.engines import delivery
 from mmsrarec.engines.delivery import Delivery, Origin
-from mmsrarec.storage.scratch import Scratch
 
 config = settings(sys.argv[1])
-scratch = Scratch("asking-night", delivery.folder(config))
-driver = Delivery(config, scratch)
+driver = Delivery(config, "asking-night")
 for number in range(3):
-    file = delivery.write(str(scratch.path / f"{number:06}.parquet"), answers(number), Origin("2026-01-01", "asking", "night"))
+    file = delivery.write(f"{driver.folder}/{number:06}.parquet", answers(number), Origin("2026-01-01", "asking", "night"))
     if number < 2:
         driver.add(file)
         driver.commit()
-(scratch.path / "000003.part").write_bytes(b"half a file")
+open(f"{driver.folder}/000003.answers.part", "wb").write(b"half a file")
 os.kill(os.getpid(), signal.SIGKILL)
 """  # noqa: E501
 
@@ -62,30 +59,27 @@ def test_what_a_killed_driver_had_answered_is_committed_once(tmp_path: Path) -> 
     delivery.recover(settings(tmp_path))
     assert keys(tmp_path) == EXPECTED
     assert set(tables.read(str(tmp_path), "answers")["run_id"].to_pylist()) == {"night"}
-    assert list(delivery.folder(settings(tmp_path)).iterdir()) == []
+    assert not Path(delivery.folder(settings(tmp_path))).exists()
 
 
 def test_a_recovery_that_was_killed_too_is_repeated(tmp_path: Path, monkeypatch) -> None:
     subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), TESTS], check=False)
     with monkeypatch.context() as patch:
-        patch.setattr(delivery.scratch, "remove", lambda _: None)  # as if it had died before
+        patch.setattr(files, "delete_folder", lambda _: None)  # as if it had died before
         delivery.recover(settings(tmp_path))
     delivery.recover(settings(tmp_path))
     assert keys(tmp_path) == EXPECTED
-    assert list(delivery.folder(settings(tmp_path)).iterdir()) == []
+    assert not Path(delivery.folder(settings(tmp_path))).exists()
 
 
-def test_an_engine_that_outlives_its_driver_cannot_add_to_what_was_recovered(tmp_path: Path) -> None:
+def test_what_an_engine_adds_that_outlives_its_driver_is_committed_too(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), TESTS], check=False)
-    (left,) = delivery.folder(settings(tmp_path)).iterdir()
+    (left,) = Path(delivery.folder(settings(tmp_path))).iterdir()
+    for number in (4, 5):
+        delivery.recover(settings(tmp_path))
+        delivery.write(str(left / f"00000{number}.parquet"), answers(number), Origin("2026-01-01", "asking", "night"))
     delivery.recover(settings(tmp_path))
-    try:
-        delivery.write(str(left / "000004.parquet"), answers(4), Origin("2026-01-01", "asking", "night"))
-    except OSError:
-        pass
-    else:
-        raise AssertionError("the folder is still there")
-    assert keys(tmp_path) == EXPECTED
+    assert keys(tmp_path) == sorted([*EXPECTED, *(f"{number}-{place}" for number in (4, 5) for place in range(3))])
 
 
 def test_a_file_is_answered_once(tmp_path: Path) -> None:
@@ -101,9 +95,8 @@ def test_answers_in_use_move_on_and_others_go(tmp_path: Path) -> None:
     config, root = settings(tmp_path), str(tmp_path)
     old, last, now = (delivery._period(config, ago) for ago in (2, 1, 0))
     for number, period in enumerate((old, last, now)):
-        with Scratch("asking", tmp_path / "staging") as scratch:
-            driver = Delivery(config, scratch)
-            driver.add(delivery.write(str(scratch.path / "0.parquet"), answers(number), Origin(period, "s", "run")))
+        with Delivery(config, "asking") as driver:
+            driver.add(delivery.write(f"{driver.folder}/0.parquet", answers(number), Origin(period, "s", "run")))
             driver.commit()
     asking = Answers()
     asking.ask(["0-0", "1-0", "2-0", "new"])

@@ -238,13 +238,6 @@ def test_the_stage_writes_the_page_and_the_command_another(
     assert written.resolve().as_uri() in capsys.readouterr().err
 
 
-def test_a_lake_elsewhere_needs_a_file_name() -> None:
-    config = Config(inputs={"items": "-", "interactions": "-"}, lake={"root": "s3://lake"})
-    assert config.page is None
-    with pytest.raises(ConfigError, match="--out"):
-        stage.write(config)
-
-
 def test_thumbnails_are_at_most_their_side() -> None:
     from io import BytesIO
 

@@ -1,5 +1,7 @@
 """The sequence models: what a state may depend on, training, early stopping, going on, the stage."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -210,7 +212,7 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
         tables.replace(settings.lake.root, "histories", chain_shop())
         trainer.train_sasrec(settings, "run")
         hashes.append(checkpoint.describe(checkpoint.folder(settings))["model_hash"])
-        weights.append((checkpoint.folder(settings) / f"weights-{hashes[-1]}.safetensors").read_bytes())
+        weights.append(Path(checkpoint.folder(settings), f"weights-{hashes[-1]}.safetensors").read_bytes())
     assert hashes[0] == hashes[1]
     assert weights[0] == weights[1]
     tables.replace(settings.lake.root, "histories", chain_shop().sort_by([("user_id", "descending")]))
@@ -218,7 +220,7 @@ def test_stage_is_deterministic_and_skips_what_has_not_changed(tmp_path: object,
     assert "nothing has changed" in capsys.readouterr().err
     trainer.train_sasrec(config(tmp_path / "other", learning_rate=0.01), "third")
     assert checkpoint.describe(checkpoint.folder(settings))["model_hash"] != hashes[0]
-    left = sorted(path.name.partition("-")[0] for path in checkpoint.folder(settings).iterdir())
+    left = sorted(path.name.partition("-")[0] for path in Path(checkpoint.folder(settings)).iterdir())
     assert left == ["sasrec.json", "vocabulary", "weights"]
     curves = tables.read(settings.lake.root, "training_curves").to_pylist()
     assert {row["run_id"] for row in curves} == {"run", "third"} and {row["stage"] for row in curves} == {

@@ -30,7 +30,7 @@ def staged(config: Config, folder: Path, groups: list[Group]) -> list[str]:
     folder.mkdir()
     answers = Answers()
     staging.stage(config, groups, answers, folder / "asked.parquet")
-    return staging.stage_new(config, answers, folder)[0]
+    return staging.stage_new(config, answers, folder / "asked.parquet", folder)[0]
 
 
 def users(template: Template, count: int, candidates: int = 8) -> list[Group]:

@@ -139,7 +139,9 @@ def report(
     user: Annotated[
         list[str] | None, typer.Option("--user", help="Show these users, not drawn ones; may be given many times.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The page's file; default report.out.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="The page's file; default report.out.")
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Write the page about a night: one HTML file that needs no network; reads tables only."""
@@ -156,7 +158,9 @@ def report(
 def init(
     items: Annotated[str, typer.Option("--items", metavar="FILE", help="Items: Delta, Parquet or CSV, or s3://.")],
     interactions: Annotated[str, typer.Option("--interactions", metavar="FILE", help="Interactions: the same.")],
-    images: Annotated[str | None, typer.Option("--images", help="Folder or .zip archive of their pictures.")] = None,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Folder, s3:// or https:// too, or .zip archive of their pictures.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The configuration to write.")] = Path("shop.yaml"),
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help="Say which column is ours.")

@@ -1,6 +1,6 @@
 """From work to an exit status, and what is said about its end.
 
-Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 10 other causes (errors.py);
+Exit status: 0 done; 2 a problem of the user's data or settings, told in words, and 3 to 11 other causes (errors.py);
 1 an unexpected error, whose trace goes to a file that is named; 130 interrupted by Ctrl-C or SIGTERM.
 """
 

@@ -6,21 +6,22 @@ there is always a whole one. Training is training/sasrec_trainer.py.
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as saved
 from torch import Tensor
 
 from mmsrarec.collaborative.gru4rec import Gru4Rec
 from mmsrarec.collaborative.network import Network
 from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config, Sasrec
-from mmsrarec.errors import ConfigError, InputError
+from mmsrarec.errors import InputError
+from mmsrarec.storage import files
 
 NETWORKS: dict[str, type[Network]] = {"sasrec": SasRec, "gru4rec": Gru4Rec}
 # Settings that do not decide the weights: when to train again; where text vectors lie; what only the other network has.
@@ -43,28 +44,24 @@ def build(vocabulary_size: int, settings: Sasrec, text: Tensor | None = None) ->
     return NETWORKS[settings.network](vocabulary_size, settings, text)
 
 
-def folder(config: Config) -> Path:
-    if "://" in config.lake.root:
-        raise ConfigError(f"lake.root is {config.lake.root}, but checkpoints need a local folder")
-    return Path(config.lake.root) / "models" / config.sasrec.network
+def folder(config: Config) -> str:
+    return config.table(f"models/{config.sasrec.network}")
 
 
-def save(place: Path, model: Network, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
+def save(place: str | Path, model: Network, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
     """Write the checkpoint and return the model hash; the files of the one before go last."""
-    place.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, place / "weights.part")
-    model_hash = _hash(place / "weights.part", vocabulary)
-    files = {"weights": f"weights-{model_hash}.safetensors", "vocabulary": f"vocabulary-{model_hash}.parquet"}
-    os.replace(place / "weights.part", place / files["weights"])
-    parquet.write_table(pa.table({"item_id": vocabulary}), place / files["vocabulary"])
-    content = {"model_hash": model_hash, "files": files, "network": network(settings), "facts": facts}
-    draft, description = place / "description.part", _description(place)
-    draft.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(draft, description)
-    for file in place.iterdir():
-        if file.name not in (description.name, *files.values()):
-            file.unlink()
+    weights = saved({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+    model_hash = _hash(weights, vocabulary)
+    names = {"weights": f"weights-{model_hash}.safetensors", "vocabulary": f"vocabulary-{model_hash}.parquet"}
+    items = BytesIO()
+    parquet.write_table(pa.table({"item_id": vocabulary}), items)
+    content = {"model_hash": model_hash, "files": names, "network": network(settings), "facts": facts}
+    files.write(f"{place}/{names['weights']}", weights)
+    files.write(f"{place}/{names['vocabulary']}", items.getvalue())
+    files.write(f"{place}/{_description(place)}", json.dumps(content, indent=2).encode())
+    for file in files.listing(place):
+        if file.name not in (_description(place), *names.values()):
+            files.delete(f"{place}/{file.name}")
     return model_hash
 
 
@@ -73,14 +70,14 @@ def network(settings: Sasrec) -> dict:
     return settings.model_dump(mode="json", exclude=BESIDE | OTHERS[settings.network])
 
 
-def load(place: Path) -> Checkpoint:
+def load(place: str | Path) -> Checkpoint:
     """The checkpoint on the CPU; InputError where there is none."""
     description = describe(place)
     if description is None:
-        raise InputError(f"{place}: no {place.name} checkpoint; run train_sasrec first")
-    files = description["files"]
-    vocabulary = parquet.read_table(place / files["vocabulary"])["item_id"].combine_chunks()
-    weights = load_file(place / files["weights"])
+        raise InputError(f"{place}: no {PurePosixPath(place).name} checkpoint; run train_sasrec first")
+    content, items = (files.content(f"{place}/{description['files'][part]}") for part in ("weights", "vocabulary"))
+    vocabulary = parquet.read_table(pa.BufferReader(items))["item_id"].combine_chunks()
+    weights = load_tensors(content)
     text = weights.get("items.text")
     model = build(len(vocabulary), Sasrec(**description["network"]), None if text is None else text[1:])
     model.load_state_dict(weights)
@@ -89,22 +86,21 @@ def load(place: Path) -> Checkpoint:
 
 def drop_others(config: Config) -> None:
     """Remove what networks left that the configuration does not name: no later night would train them anew."""
-    place = folder(config)
-    for other in NETWORKS.keys() - {place.name}:
-        shutil.rmtree(place.parent / other, ignore_errors=True)
+    for other in NETWORKS.keys() - {config.sasrec.network}:
+        files.delete_folder(config.table(f"models/{other}"))
 
 
-def describe(place: Path) -> dict | None:
+def describe(place: str | Path) -> dict | None:
     """model_hash, files, network and facts of the checkpoint without its weights; None where there is none."""
-    file = _description(place)
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    found = files.read(f"{place}/{_description(place)}")
+    return json.loads(found) if found else None
 
 
-def _description(place: Path) -> Path:
-    return place / f"{place.name}.json"
+def _description(place: str | Path) -> str:
+    return f"{PurePosixPath(place).name}.json"
 
 
-def _hash(weights: Path, vocabulary: pa.Array) -> str:
-    digest = hashlib.sha256(weights.read_bytes())
+def _hash(weights: bytes, vocabulary: pa.Array) -> str:
+    digest = hashlib.sha256(weights)
     digest.update(json.dumps(vocabulary.to_pylist()).encode())
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ from mmsrarec.collaborative.pieces.asked import ranks
 from mmsrarec.collaborative.pieces.table import PIECES
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
+from mmsrarec.storage import files
 
 FUSION_VERSION = 1
 QUANTILES = (0.5, 0.8, 0.95, 0.99)  # of the pools' values, where the hinges are
@@ -89,22 +90,20 @@ def fixed() -> Fusion:
     return Fusion(tuple(PIECES), (0.0,) * count, (1.0,) * count, knots, tuple(weights.ravel().tolist()), edges, facts)
 
 
-def place(config: Config) -> Path:
-    return Path(config.table("models")) / "fusion.json"
+def place(config: Config) -> str:
+    return config.table("models/fusion.json")
 
 
-def save(file: Path, fusion: Fusion) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(asdict(fusion) | {"version": FUSION_VERSION}, indent=1), encoding="utf-8")
-    part.replace(file)
+def save(file: str | Path, fusion: Fusion) -> None:
+    files.write(file, json.dumps(asdict(fusion) | {"version": FUSION_VERSION}, indent=1).encode())
 
 
-def load(file: Path) -> Fusion:
+def load(file: str | Path) -> Fusion:
     """InputError where there is none, or one that other code has made."""
-    if not file.exists():
+    found = files.read(file)
+    if not found:
         raise InputError(f"{file}: no fusion; run train_fusion first")
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = json.loads(found)
     version = known.pop("version")
     if version != FUSION_VERSION or tuple(known["pieces"]) != tuple(PIECES):
         raise InputError(f"{file}: made by another version of this program; run train_fusion again")

@@ -22,13 +22,13 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from mmsrarec import log
+from mmsrarec import log, redact
 from mmsrarec.collaborative import checkpoint, embed
 from mmsrarec.collaborative.exact import DEPTH, Exact
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, UserError, explains, shortened
+from mmsrarec.errors import ConfigError, InputError, UserError, explains, shortened
 from mmsrarec.progress import Progress
-from mmsrarec.storage import guard, runs
+from mmsrarec.storage import files, guard, runs
 
 METRIC = "IP"  # of vectors of length 1, so the cosine
 MAX_ID_BYTES = 65_535  # Milvus's own limit of a varchar
@@ -95,14 +95,19 @@ def server_version(config: Config) -> str:
     client = None
     try:
         with _quiet():
-            token = os.environ.get(config.index.token_env or "", "")
-            client = MilvusClient(uri=config.index.uri, token=token, timeout=ANSWER_SECONDS)
+            client = MilvusClient(uri=config.index.uri, token=_token(config), timeout=ANSWER_SECONDS)
             return client.get_server_version(timeout=ANSWER_SECONDS)
     except (MilvusException, OSError) as error:
         raise UserError(f"{config.index.uri}: does not answer ({error}); see index.token_env") from None
     finally:
         if client:
             client.close()
+
+
+def _token(config: Config) -> str:
+    token = os.environ.get(config.index.token_env or "", "")
+    redact.hide(token)
+    return token
 
 
 def version_of(collection: str, model_hash: str, rows: pa.Table) -> str:
@@ -126,12 +131,13 @@ class UserIndex:
         self._server: Any = None
         self._database: Any = None
         self._rows = 0
-        uri = config.index.uri or f"{config.lake.root.rstrip('/')}/index/milvus.db"
-        local = "://" not in uri
-        token = os.environ.get(config.index.token_env or "", "")
+        uri = config.index.uri or config.table("index/milvus.db")
+        if config.index.uri is None and not files.is_local(uri):
+            raise ConfigError(f"{uri}: Milvus Lite needs a disk; set index.uri to a Milvus server or a local folder")
         try:
             with _quiet():
-                self._client = MilvusClient(uri=self._serve(Path(uri)) if local else uri, token=token)
+                at = self._serve(Path(uri)) if files.is_local(uri) else uri
+                self._client = MilvusClient(uri=at, token=_token(config))
                 self.version = self._version()
         except DataDirLockedError:
             raise UserError(

@@ -6,7 +6,6 @@ are near each other, too. Deterministic: the chance in the SVD is stated, and si
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import dataset
 from scipy import sparse
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.storage import tables
+from mmsrarec.storage import delta, tables
 
 MAX_CHARS = 1000  # of an item's text
 WORD = re.compile(r"\w+")
@@ -99,9 +97,7 @@ def _terms(text: str) -> list[str]:
 def _given(path: str, vocabulary: pa.Array) -> np.ndarray:
     """The table's vectors in the order of the vocabulary."""
     try:
-        is_delta = not os.path.isfile(path) and tables.is_table(path)
-        source = tables.open_dataset(path) if is_delta else dataset.dataset(path, format="parquet")
-        found = source.to_table(list(COLUMNS))
+        found = delta.open_rows(path).to_table(list(COLUMNS))
         vectors = np.array(found["vector"].to_pylist(), np.float32)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:500]

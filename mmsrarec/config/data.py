@@ -37,7 +37,13 @@ class Inputs(Section):
 
     items: str = Field(description="items: a Delta table, a Parquet file or folder, or a CSV file")
     interactions: str = Field(description="interactions: a Delta table, a Parquet file or folder, or a CSV file")
-    images: str | None = Field(None, description="folder, .zip archive or prefix the image column is relative to")
+    images: str | None = Field(
+        None, description="what the image column is relative to: a folder, s3:// or https:// too, or a .zip archive"
+    )
+    image_sources: list[str] = Field(
+        [], description="https://HOST/FOLDER or s3://BUCKET/FOLDER below which an item's image address is followed"
+    )
+    private_hosts: list[str] = Field([], description="HOST or HOST:PORT of these that may be in a private network")
     columns: dict[str, str] = Field({}, description="our column name = the name in your files")
     interactions_columns: dict[str, str] = Field(
         {}, description="the same for the interactions alone, where both files call a column differently"
@@ -49,7 +55,7 @@ class Inputs(Section):
 class Lake(Section):
     """Where all tables go."""
 
-    root: str = Field("lake", description="folder of the Delta tables, the index and the checkpoints")
+    root: str = Field("lake", description="folder, s3:// too, of the Delta tables, the index and the checkpoints")
     keep_days: Count = Field(7, description="files that no table has needed for this many days are deleted by clean")
 
 

@@ -46,7 +46,7 @@ class Sasrec(Section):
 class Index(Section):
     """The Milvus collection of training users."""
 
-    uri: str | None = Field(None, description="a Milvus server; default a Milvus Lite folder in the lake")
+    uri: str | None = Field(None, description="a Milvus server, or a folder; default a Milvus Lite folder in the lake")
     token_env: str | None = Field(None, description="environment variable that holds the server's token")
     collection: str = Field("training_users", description="alias that is swapped to each new collection")
     positions: Positive = Field(5, description="latest positions of a training user that go in")

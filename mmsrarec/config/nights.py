@@ -65,6 +65,6 @@ class Cache(Section):
 class Report(Section):
     """The page about a night."""
 
-    out: str | None = Field(None, description="its file; default report.html in the lake")
+    out: str | None = Field(None, description="its file, s3:// too; default report.html in the lake")
     users: Count = Field(12, description="users to look at, drawn by run.seed")
     items: Count = Field(12, description="items to look at, drawn by run.seed")

@@ -10,4 +10,6 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", coerce_numbers_to_str=True, protected_namespaces=(), hide_input_in_errors=True
+    )

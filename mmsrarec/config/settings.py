@@ -4,6 +4,7 @@ its meaning stands there and nowhere else; frozen, and refused at birth where it
 Relative paths are relative to the directory the command is started in.
 """
 
+import re
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -47,17 +48,36 @@ class Config(Section):
             raise ValueError("budget.money needs plan.price_per_hour")
         return self
 
+    @model_validator(mode="after")
+    def _no_credentials(self) -> "Config":
+        """Of the whole, so that the message does not show what was given."""
+        places = {
+            "inputs.items": self.inputs.items,
+            "inputs.interactions": self.inputs.interactions,
+            "inputs.images": self.inputs.images,
+            "inputs.image_sources": " ".join(self.inputs.image_sources),
+            "model": self.model,
+            "lake.root": self.lake.root,
+            "sasrec.text_vectors": self.sasrec.text_vectors,
+            "index.uri": self.index.uri,
+            "report.out": self.report.out,
+        }
+        for name, place in places.items():
+            if place and re.search(r"://[^/\s]*@", place):
+                raise ValueError(
+                    f"{name}: user and password do not belong in an address; they come from the environment"
+                )
+        return self
+
     @property
     def model_path(self) -> str:
         """Folder or hub name for the engine."""
         return str(BUNDLED_MODEL) if self.model == "bundled" else self.model
 
     @property
-    def page(self) -> Path | None:
-        """The report's file; None where the lake is no local folder and report.out names no file."""
-        if self.report.out is None and "://" in self.lake.root:
-            return None
-        return Path(self.report.out or self.table("report.html"))
+    def page(self) -> str:
+        """The report's file."""
+        return self.report.out or self.table("report.html")
 
     def table(self, name: str) -> str:
         """Address of the table `name` in the lake."""

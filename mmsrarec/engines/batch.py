@@ -31,6 +31,7 @@ from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
 from mmsrarec.errors import ModelError, shortened
+from mmsrarec.redact import hidden
 from mmsrarec.storage import runs
 from mmsrarec.storage.scratch import Scratch
 
@@ -52,16 +53,17 @@ def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answer
     delivery.recover(config)
     answers = Answers()
     origin = Origin(delivery.period(config), stage.name, stage.run_id)
-    with Scratch(f"{stage.name}-{stage.run_id}", delivery.folder(config)) as scratch:
-        kinds = staging.stage(config, groups, answers, scratch.path / "asked.parquet")
+    with Scratch("asking") as scratch, Delivery(config, f"{stage.name}-{stage.run_id}") as delivered:
+        asked = scratch.path / "asked.parquet"
+        kinds = staging.stage(config, groups, answers, asked)
         known = answers.recall(config.lake.root, kinds, origin.period)
         noted = {"answers_known": known, "engine_requests": 0, "engine_errors": 0, "cached_tokens": 0}
         stage.notes |= {note: stage.notes.get(note, 0) + count for note, count in noted.items()}
         _account_earlier(stage)
-        files, count = staging.stage_new(config, answers, scratch.path)
+        files, count = staging.stage_new(config, answers, asked, delivered.folder)
         if files:
             stage.notes["planned"] = price.admit(config, stage, files)
-            _ask(config, stage, answers, Delivery(config, scratch), Work(files, count, origin))
+            _ask(config, stage, answers, delivered, Work(files, count, origin))
     return answers
 
 
@@ -83,7 +85,7 @@ class Replica:
             self._engine = VLLMEngine(config)
             Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
-            traceback.print_exc()  # for the log file
+            print(hidden(traceback.format_exc()), flush=True)  # for the log file
             error.__cause__, error.__suppress_context__ = None, True
             self._failure = error
 

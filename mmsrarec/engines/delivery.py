@@ -1,15 +1,18 @@
 """Answers on their way from an engine to the table `answers`; nothing that was answered goes with whoever carries it.
 
-An engine writes its answers beside the file that it was given. Now and then the driver gathers such files in a numbered
-folder and commits each folder once. If the driver dies, its files stay in the lake's staging folder, and whoever asks
-an engine next commits them first (`recover`), under the run that they belong to.
+An engine writes its answers beside the file that it was given. Now and then the driver lists such files in a numbered
+portion, a file itself, and commits each portion once. If the driver dies, its folder stays in the lake's staging
+folder, and whoever asks an engine next commits what is there first (`recover`), under the run that it belongs to. Only
+who holds the lake does any of this, so every other folder there is a dead driver's.
 """
 
-import os
+import json
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,11 +22,10 @@ from mmsrarec.config import Config
 from mmsrarec.engines.answers import COLUMNS
 from mmsrarec.engines.types import Answer
 from mmsrarec.schemas import TABLES
-from mmsrarec.storage import scratch, tables
-from mmsrarec.storage.scratch import Scratch
+from mmsrarec.storage import files, guard, tables
 
 ANSWERS = ".answers"  # ending of a file of answers
-TAKEN = ".taken"  # ending of a dead driver's folder, so that engines it has left behind find theirs gone
+PORTION = ".portion"  # and of one with the names of files that are committed together
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,9 +38,10 @@ class Origin:
     run_id: str
 
 
-def folder(config: Config) -> Path:
-    """Where the folders of all drivers are."""
-    return Path(config.lake.root) / "staging"
+def folder(config: Config) -> str:
+    """Where the folders of all drivers are; engines may have another working directory."""
+    place = config.table("staging")
+    return str(Path(place).resolve()) if files.is_local(place) else place
 
 
 def period(config: Config) -> str:
@@ -59,23 +62,26 @@ def _period(config: Config, ago: int) -> str:
 
 def written(file: str) -> str | None:
     """The answers to a staged file, None where it has none yet."""
-    path = Path(file).with_suffix(ANSWERS)
-    return str(path) if path.exists() else None
+    place = _beside(file)
+    return place if files.find(place) else None
 
 
 def write(file: str, answers: Iterable[Answer], origin: Origin) -> str:
     """Put the answers to a staged file beside it, all or nothing; their file."""
-    path = Path(file).with_suffix(ANSWERS)
-    draft = path.with_suffix(".part")
     rows = [asdict(answer) | asdict(origin) for answer in answers]
-    pq.write_table(tables.from_rows("answers", rows), draft, compression="zstd")
-    os.replace(draft, path)
-    return str(path)
+    content = BytesIO()
+    pq.write_table(tables.from_rows("answers", rows), content, compression="zstd")
+    files.write(_beside(file), content.getvalue())
+    return _beside(file)
 
 
 def read(file: str) -> list[Answer]:
-    rows = pq.read_table(file, columns=COLUMNS, partitioning=None).to_pylist()
+    rows = pq.read_table(BytesIO(files.content(file)), columns=COLUMNS).to_pylist()
     return [Answer(**row) for row in rows]
+
+
+def _beside(file: str) -> str:
+    return file.removesuffix(".parquet") + ANSWERS
 
 
 def earlier(config: Config, run_id: str, stage: str) -> list[Answer]:
@@ -86,51 +92,85 @@ def earlier(config: Config, run_id: str, stage: str) -> list[Answer]:
 
 
 class Delivery:
-    """The driver's side: gathers files of answers and commits them."""
+    """The driver's side: a folder of its own, whose files of answers it commits; use as a context manager.
 
-    def __init__(self, config: Config, scratch: Scratch):
-        self._root, self._folder, self._commits = config.lake.root, scratch.path, 0
+    The folder goes with it, unless it ends by an error: then `recover` finds what has not been committed.
+    """
+
+    def __init__(self, config: Config, name: str):
+        self.folder = f"{folder(config)}/{name}-{secrets.token_hex(4)}"
+        self._root, self._commits = config.lake.root, 0
         self._pending: list[str] = []
+
+    def __enter__(self) -> "Delivery":
+        return self
+
+    def __exit__(self, error_type: type | None, *_: object) -> None:
+        if error_type is None:
+            files.delete_folder(self.folder)
 
     def add(self, file: str) -> list[Answer]:
         """Read a file of answers, and have it in the next commit."""
+        guard.check(self._root)  # whoever has the lake now has also taken this folder
         self._pending.append(file)
         return read(file)
 
     def commit(self) -> None:
         if self._pending:
-            _commit(self._root, self._folder.name, _gathered(self._folder, self._commits, self._pending))
+            _commit(self._root, self.folder, _portion(self.folder, self._commits, self._pending))
             self._commits, self._pending = self._commits + 1, []
 
 
 def recover(config: Config) -> None:
     """Commit what dead drivers have left, and delete their folders."""
-    for left in scratch.abandoned(folder(config)):
-        place = left if left.name.endswith(TAKEN) else left.rename(left.with_name(left.name + TAKEN))
-        done = sorted(path for path in place.iterdir() if path.is_dir())
-        loose = sorted(map(str, place.glob(f"*{ANSWERS}")))
-        if loose:
-            done.append(_gathered(place, len(done), loose))
-        for part in done:
-            _commit(config.lake.root, place.name.removesuffix(TAKEN), part)
-        scratch.remove(place)
+    left: dict[str, list[str]] = {}
+    for file in files.listing(folder(config)):
+        work, _, name = file.name.partition("/")
+        left.setdefault(work, []).append(name)
+    for work, names in left.items():
+        _recover(config.lake.root, f"{folder(config)}/{work}", names)
+    files.delete_folder(folder(config))
 
 
-def _gathered(folder: Path, number: int, files: list[str]) -> Path:
-    """The files in a folder of their own, named by its number: the unit that is committed once."""
-    place = folder / f"{number:06d}"
-    place.mkdir(exist_ok=True)
-    for file in files:
-        os.replace(file, place / Path(file).name)
-    return place
+def _recover(root: str, place: str, names: list[str]) -> None:
+    portions = [f"{place}/{name}" for name in names if name.endswith(PORTION)]
+    listed = {name for portion in portions for name in json.loads(files.content(portion))}
+    loose = [name for name in names if name.endswith(ANSWERS) and name not in listed]
+    if loose:
+        portions.append(_portion(place, _next(root, place, loose[0], portions), loose))
+    for portion in portions:
+        _commit(root, place, portion)
 
 
-def _commit(root: str, work: str, part: Path) -> None:
-    """Append what a folder holds to `answers`, once. An error is no answer to remember: it is asked again."""
+def _next(root: str, place: str, loose: str, portions: list[str]) -> int:
+    """A number after all that this driver ever used: an engine of its may have outlived an earlier recovery, too."""
+    run_id = pq.read_table(BytesIO(files.content(f"{place}/{loose}")), columns=["run_id"])["run_id"][0].as_py()
+    before = tables.last_committed(root, "answers", tables.Commit(run_id, _work(place), 0).writer)
+    return 1 + max([before, *map(_number, portions)])
+
+
+def _portion(place: str, number: int, written: Iterable[str]) -> str:
+    """The list of these files of answers, named by its number: the unit that is committed once."""
+    portion = f"{place}/{number:06d}{PORTION}"
+    files.write(portion, json.dumps([PurePosixPath(file).name for file in written]).encode())
+    return portion
+
+
+def _commit(root: str, place: str, portion: str) -> None:
+    """Append what a portion lists to `answers`, once. An error is no answer to remember: it is asked again."""
     schema = TABLES["answers"]
-    rows = [pq.read_table(file, schema=schema, partitioning=None) for file in sorted(part.iterdir())]
+    contents = [files.content(f"{place}/{name}") for name in json.loads(files.content(portion))]
+    rows = [pq.read_table(BytesIO(content), schema=schema) for content in contents]
     found = pa.concat_tables(rows or [schema.empty_table()])
     found = found.filter(pc.is_null(found["error"]))
     if found.num_rows:
-        commit = tables.Commit(found["run_id"][0].as_py(), f"answers/{work}", int(part.name))
+        commit = tables.Commit(found["run_id"][0].as_py(), _work(place), _number(portion))
         tables.append(root, "answers", found, commit)
+
+
+def _number(portion: str) -> int:
+    return int(PurePosixPath(portion).stem)
+
+
+def _work(place: str) -> str:
+    return f"answers/{PurePosixPath(place).name}"

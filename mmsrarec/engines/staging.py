@@ -1,7 +1,11 @@
-"""Groups on disk, between whoever asks and the engines: one Parquet row per group. Knows no engine and no Ray."""
+"""Groups in files, between whoever asks and the engines: one Parquet row per group. Knows no engine and no Ray.
+
+What is asked for stays on the disk of whoever asks; what an engine is to answer goes where every engine can read it.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from io import BytesIO
 from itertools import compress, islice
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from mmsrarec.config import Config
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group, Request
+from mmsrarec.storage import files
 
 REQUEST = pa.struct(
     [
@@ -40,20 +45,28 @@ def stage(config: Config, groups: Iterable[Group], answers: Answers, path: Path)
     return kinds
 
 
-def stage_new(config: Config, answers: Answers, staging: Path) -> tuple[list[str], int]:
-    """Write what has no answer yet to files of engine.batch_rows groups each; those files and how many requests."""
-    files: list[str] = []
+def stage_new(config: Config, answers: Answers, asked: Path, folder: str | Path) -> tuple[list[str], int]:
+    """Write what has no answer yet of the file `asked` to files of engine.batch_rows groups each in `folder`; those
+    files and how many requests."""
+    places: list[str] = []
     count = 0
-    for some in _batches(_unanswered(answers, staging / "asked.parquet"), config.engine.batch_rows):
-        files.append(str((staging / f"{len(files):06d}.parquet").resolve()))
-        pq.write_table(pa.Table.from_pylist(some, schema=GROUPS), files[-1], compression="zstd")
+    for some in _batches(_unanswered(answers, asked), config.engine.batch_rows):
+        places.append(f"{folder}/{len(places):06d}.parquet")
+        content = BytesIO()
+        pq.write_table(pa.Table.from_pylist(some, schema=GROUPS), content, compression="zstd")
+        files.write(places[-1], content.getvalue())
         count += sum(len(row["keys"]) for row in some)
-    return files, count
+    return places, count
+
+
+def opened(file: str) -> pq.ParquetFile:
+    """A staged file, whose rows are GROUPS."""
+    return pq.ParquetFile(BytesIO(files.content(file)))
 
 
 def read(file: str) -> tuple[list[Request], list[str]]:
     """All requests of a staged file with their keys."""
-    rows = pq.read_table(file, schema=GROUPS).to_pylist()
+    rows = opened(file).read().to_pylist()
     requests = [Request(**request) for row in rows for request in row["requests"]]
     return requests, [key for row in rows for key in row["keys"]]
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from mmsrarec.config import Config
 from mmsrarec.errors import ModelError
+from mmsrarec.storage import models
 
 YES_NO = (("yes", "no"), ("Yes", "No"), (" yes", " no"), (" Yes", " No"), ("YES", "NO"))
 PROBE = "What does the template make of this?"
@@ -59,7 +60,7 @@ class Template:
         settings = {name: value for name, value in engine.extra.items() if name not in ONLY_SPEED}
         if engine.dtype != "auto":
             settings["dtype"] = engine.dtype
-        return cls(config.model_path, engine.trust_remote_code, settings)
+        return cls(models.place(config), engine.trust_remote_code, settings)
 
     def render(self, messages: list[dict]) -> str:
         """The prompt with the generation prompt at its end; parts of a message keep their order.
@@ -186,7 +187,7 @@ def folder_hash(folder: str) -> str:
 
 @lru_cache(maxsize=8)
 def _remembered_hash(listing: tuple[tuple[str, int, int], ...]) -> str:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmsrarec" / "models"
+    cache = models.cache()
     entry = cache / hashlib.sha256(json.dumps(listing).encode()).hexdigest()
     if entry.exists():
         return entry.read_text()

@@ -21,6 +21,7 @@ from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Request
 from mmsrarec.errors import ModelError, shortened
+from mmsrarec.storage import models, s3
 from mmsrarec.storage.objects import PictureError, Pictures
 
 CPU_BLOCK_SIZE = 32  # vLLM's own default on a CPU is 128, longer than many a shared prefix
@@ -131,7 +132,7 @@ def engine_arguments(config: Config) -> dict:
     """Arguments of vllm.LLM; what `engine.extra` says wins."""
     engine = config.engine
     arguments = {
-        "model": config.model_path,
+        "model": models.place(config),
         "dtype": engine.dtype,
         "seed": config.run.seed,
         "max_model_len": engine.max_model_len,
@@ -165,7 +166,7 @@ def environment(config: Config) -> dict[str, str]:
     values = dict(ENVIRONMENT)
     if log.diverted():
         values["VLLM_LOGGING_LEVEL"] = "INFO"
-    if os.path.isdir(config.model_path):
+    if os.path.isdir(config.model_path) or s3.is_address(config.model_path):
         values["HF_HUB_OFFLINE"] = "1"
     if not config.engine.num_gpus:
         values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmsrarec.config import Config
-from mmsrarec.engines.staging import GROUPS
+from mmsrarec.engines import staging
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Request
 from mmsrarec.engines.vllm import CPU_BLOCK_SIZE
@@ -73,13 +72,13 @@ def measure(config: Config, template: Template, files: list[str], answer_tokens:
 
 def _read(config: Config, files: list[str]) -> tuple[Counter, list[Request]]:
     """Counts over all groups, and the requests of plan.sample of them, in their order."""
-    rows = [pq.read_metadata(file).num_rows for file in files]
+    rows = [staging.opened(file).metadata.num_rows for file in files]
     size = min(sum(rows), config.plan.sample)
     chosen = np.random.default_rng(config.run.seed).choice(sum(rows), size, replace=False, shuffle=False)
     chosen.sort()
     counts, sample, first = Counter(groups=sum(rows)), [], 0
     for file, length in zip(files, rows, strict=True):
-        groups = pq.read_table(file, schema=GROUPS)["requests"].combine_chunks()
+        groups = staging.opened(file).read(["requests"])["requests"].combine_chunks()
         counts.update(_counts(groups.flatten()))
         here = chosen[(chosen >= first) & (chosen < first + length)] - first
         sample += [Request(**request) for group in groups.take(pa.array(here)).to_pylist() for request in group]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError
+from mmsrarec.errors import InputError, StoreError
 from mmsrarec.intake import dialect, facts, sources
 from mmsrarec.intake.facts import Interactions, Items, Rows
 from mmsrarec.intake.findings import Finding, Level
@@ -116,21 +116,13 @@ def about_pictures(config: Config, items: Items) -> Iterator[Finding]:
         level: Level = "warning" if remedy else "ok"
         yield Finding(level, where if not len(items.pictures) else "summarize_items.use_images", said, remedy)
         return
-    try:
-        pictures = Pictures(config)
-    except InputError as error:
-        yield _refused(where, error)
-        return
     size = min(PICTURES, len(items.pictures))
     chosen = np.random.default_rng(config.run.seed).choice(len(items.pictures), size, replace=False)
-    reasons: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for address in items.pictures.take(np.sort(chosen)).to_pylist():
-        try:
-            pictures.open(address)
-        except PictureError as error:
-            reasons[error.reason] += 1
-            examples.setdefault(error.reason, f"{address}: {error}")
+    try:
+        reasons, examples = _opened(Pictures(config), items.pictures.take(np.sort(chosen)).to_pylist())
+    except (InputError, StoreError) as error:
+        yield _refused(where, error)
+        return
     have = f"{_share(len(items.pictures), good)} items have one"
     if not reasons:
         yield Finding("ok", where, f"{have}; all of {size} that were opened are fine")
@@ -138,6 +130,19 @@ def about_pictures(config: Config, items: Items) -> Iterator[Finding]:
         level = "error" if reasons.total() == size else "warning"
         said = f"{have}; of {size} that were opened {count} are {reason}, for example {examples[reason][:200]}"
         yield Finding(level, where, said, _picture_remedy(config, reason))
+
+
+def _opened(pictures: Pictures, addresses: list[str]) -> tuple[Counter[str], dict[str, str]]:
+    """How many do not open for which reason, and the first of each."""
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for address in addresses:
+        try:
+            pictures.open(address)
+        except PictureError as error:
+            reasons[error.reason] += 1
+            examples.setdefault(error.reason, f"{address}: {error}")
+    return reasons, examples
 
 
 def about_rejects(config: Config, items: Items, taken: Interactions) -> Iterator[Finding]:
@@ -225,8 +230,12 @@ def _picture_remedy(config: Config, reason: str) -> str:
         if config.inputs.images is None:
             return "set inputs.images to the folder, or .zip archive, that the addresses are relative to"
         return f"addresses are relative to inputs.images={config.inputs.images}; is it the right folder?"
+    if reason == "not_allowed":
+        return "name the places that may be asked in inputs.image_sources, as https://HOST/FOLDER or s3://BUCKET/FOLDER"
+    if reason in ("forbidden", "unreachable"):
+        return "let this machine read there (S3: AWS_PROFILE and its kin; a private network: inputs.private_hosts)"
     if reason == "unsupported_address":
-        return "copy the pictures to a folder, and let the image column name the files there"
+        return "take paths, https:// or s3:// addresses; or copy the pictures to a folder"
     return "such items are summarized from their text; mend or remove the pictures"
 
 
@@ -238,7 +247,7 @@ def _other_delimiter(table: Table) -> str:
     return f"it looks delimited by {found.delimiter!r}: set inputs.csv.{table.name}.delimiter"
 
 
-def _refused(where: str, error: InputError, remedy: str = "") -> Finding:
+def _refused(where: str, error: InputError | StoreError, remedy: str = "") -> Finding:
     return Finding(
         "error", where, str(error), remedy or "mend the file or the setting; `mmsrarec init` writes one that fits"
     )

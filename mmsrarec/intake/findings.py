@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mmsrarec.redact import hidden
+
 Level = Literal["error", "warning", "ok"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "ok")
 COLORS = {"error": "bold red", "warning": "yellow", "ok": "green"}
@@ -39,7 +41,8 @@ def show(found: list[Finding], seconds: float, as_json: bool) -> None:
     counts = Counter(finding.level for finding in found)
     if as_json:
         summary = {"counts": {level: counts[level] for level in LEVELS}, "seconds": round(seconds, 1)}
-        print(json.dumps({"findings": [asdict(finding) for finding in found], **summary}, ensure_ascii=False, indent=2))
+        whole = {"findings": [asdict(finding) for finding in found], **summary}
+        print(hidden(json.dumps(whole, ensure_ascii=False, indent=2)))
         return
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False)
     if sys.stdout.isatty():
@@ -54,7 +57,7 @@ def show(found: list[Finding], seconds: float, as_json: bool) -> None:
 
 
 def _said(finding: Finding) -> str:
-    return f"{finding.what} → {finding.remedy}" if finding.remedy else finding.what
+    return hidden(f"{finding.what} → {finding.remedy}" if finding.remedy else finding.what)
 
 
 def table(found: list[Finding]) -> Table:
@@ -62,5 +65,5 @@ def table(found: list[Finding]) -> Table:
     shown = Table("", "where", "what", "remedy")
     for finding in found:
         level = Text(finding.level, COLORS[finding.level])
-        shown.add_row(level, *map(Text, (finding.where, finding.what, finding.remedy)))
+        shown.add_row(level, *map(Text, (finding.where, hidden(finding.what), finding.remedy)))
     return shown

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from mmsrarec.config import Config, Csv, load
-from mmsrarec.errors import ConfigError, InputError
+from mmsrarec.errors import ConfigError, InputError, StoreError
 from mmsrarec.intake import configuration, dialect, facts, profile, sources
 from mmsrarec.intake.guess import Columns, Guess, Question, extra_text, guess
 from mmsrarec.intake.sources import Table
@@ -149,7 +149,7 @@ def _opener(config: Config) -> Callable[[list[str]], float]:
         try:
             pictures.open(address)
             return True
-        except PictureError:
+        except (PictureError, StoreError):
             return False
 
     return lambda addresses: sum(map(opens, addresses)) / max(len(addresses), 1)

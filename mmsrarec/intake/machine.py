@@ -11,7 +11,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import UserError
 from mmsrarec.intake import sources
 from mmsrarec.intake.findings import Finding
-from mmsrarec.storage import jars
+from mmsrarec.storage import files, jars
 
 JAVA = 17
 LEAST_ROOM = 1.0  # GiB
@@ -78,6 +78,9 @@ def _inputs_size(config: Config) -> int:
 
 
 def about_milvus(config: Config) -> Iterator[Finding]:
+    if config.index.uri is None and not files.is_local(config.lake.root):
+        said = f"Milvus Lite keeps its folder in the lake, but not on S3 ({config.lake.root})"
+        yield Finding("error", "index.uri", said, "set it to a Milvus server, or to a local folder")
     if "://" not in (config.index.uri or ""):
         return
     from mmsrarec.collaborative.index import server_version
@@ -94,11 +97,14 @@ def about_s3(config: Config) -> Iterator[Finding]:
     for where, place in found.items():
         if place and place.startswith("s3://"):
             yield _s3_place(where, place)
-    spark = [place for place in (inputs.items, inputs.interactions, config.lake.root) if place.startswith("s3://")]
+    read = [inputs.items, inputs.interactions]
+    if not config.spark.master.startswith("local"):  # many machines hand over their rows by way of the lake
+        read.append(config.lake.root)
+    spark = [place for place in read if place.startswith("s3://")]
     connector = any((jars.spark_home() / "jars").glob("hadoop-aws-*.jar"))
     if spark and not connector and "spark.jars.packages" not in config.spark.conf:
         yield Finding(
-            "error", "spark", f"Spark cannot read {spark[0]}: its S3 connector is not installed here",
+            "error", "spark", f"Spark cannot read or write {spark[0]}: its S3 connector is not installed here",
             "run build_cf where hadoop-aws is among Spark's jars, or give spark.conf a spark.jars.packages with it",
         )  # fmt: skip
 

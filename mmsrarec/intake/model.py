@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 
 from mmsrarec.config import Config
-from mmsrarec.errors import ModelError
+from mmsrarec.errors import InputError, ModelError, StoreError
 from mmsrarec.intake.findings import Finding
+from mmsrarec.storage import models, s3
 
 GIB = 2**30
 RESERVE = 1.0  # GiB for activations, the vision part's work and the runtime
@@ -34,6 +35,8 @@ class Size:
 
 
 def check(config: Config) -> Iterator[Finding]:
+    if s3.is_address(config.model_path) and not (yield from about_copy(config)):
+        return
     yield from about_template(config)
     folder = local_folder(config)
     if folder is None:
@@ -49,6 +52,22 @@ def check(config: Config) -> Iterator[Finding]:
     size = size_of(config, folder, described)
     if size:
         yield from about_gpus(config, size, gpus()) if config.engine.num_gpus else about_memory(config, size)
+
+
+def about_copy(config: Config) -> Generator[Finding, None, bool]:
+    """Whether this machine has its copy of a model on S3: nothing is fetched to be looked at."""
+    try:
+        copy, files = models.copy_of(config.model_path, config.engine.trust_remote_code)
+    except (InputError, ModelError, StoreError) as error:
+        yield Finding("error", "model", str(error), "mend the address, or let this machine read there")
+        return False
+    if not copy.exists():
+        yield Finding(
+            "warning", "model", f"{config.model}: {sum(file.size for file in files) / 1e9:.1f} GB that are not on this "
+            "machine yet; whether its template and this machine's memory serve is not known",
+            "the first engine fetches it; look again then, or name a folder with its files",
+        )  # fmt: skip
+    return copy.exists()
 
 
 def about_template(config: Config) -> Iterator[Finding]:
@@ -70,8 +89,8 @@ def about_template(config: Config) -> Iterator[Finding]:
 
 def local_folder(config: Config) -> Path | None:
     """Where the model's files are, of a hub name in the hub's cache; None where they are not here."""
-    if os.path.isdir(config.model_path):
-        return Path(config.model_path)
+    if os.path.isdir(config.model_path) or s3.is_address(config.model_path):
+        return Path(models.place(config))
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -15,7 +15,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.intake import dialect
 from mmsrarec.intake.dialect import Dialect
-from mmsrarec.storage import inputs, tables
+from mmsrarec.storage import delta, inputs
 
 HEAD = 1 << 20  # bytes from which a file's encoding, delimiter and header are read
 BATCH_ROWS = 65_536
@@ -37,8 +37,7 @@ class Table:
             self.files = files(self.place, self.source)
             self.delta = is_delta(self.place)
             if self.delta:
-                allow_http(self.place)
-                self._data = tables.open_dataset(self.place)
+                self._data = delta.open_dataset(self.place)
             elif inputs.kind(names(self.files), config, table) == ".parquet":
                 self._data = _parquet(self.place)
             else:
@@ -120,12 +119,6 @@ def is_delta(place: str) -> bool:
     return any(file.extension in ("json", "parquet") for file in log)
 
 
-def allow_http(place: str) -> None:
-    """Let delta-rs use a store without encryption that the environment names, as Arrow does."""
-    if place.startswith("s3://") and endpoint().startswith("http://"):
-        os.environ.setdefault("AWS_ALLOW_HTTP", "true")
-
-
 def files(place: str, source: str) -> list[fs.FileInfo]:
     """The files at or under an address that count; raises InputError where there is none."""
     system, path = locate(place)
@@ -187,7 +180,7 @@ def readable(source: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, pa.ArrowException, LookupError, ValueError, tables.DeltaError) as error:
+    except (OSError, pa.ArrowException, LookupError, ValueError, delta.DeltaError) as error:
         raise InputError(f"{source}: cannot be read: {' '.join(str(error).split())[:500]}") from None
 
 

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmsrarec.config import Config
+from mmsrarec.errors import InputError
 from mmsrarec.preparation.build_cf import build_cf
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import files, runs, tables
 from mmsrarec.storage.scratch import Scratch
 
 MADE = ("histories", "catalog", "item_cooccurrence", "item_transitions")  # by build_cf, anew
@@ -22,6 +23,11 @@ def tonight(config: Config, fresh: bool) -> Iterator[Config]:
     if not fresh and tables.exists(root, "catalog") and tables.exists(root, "histories"):
         yield config
         return
+    if not files.is_local(root):
+        raise InputError(
+            f"{root}: to plan with inputs that no night has read yet, the lake must be on a disk; run build_cf first, "
+            "then plan without --fresh"
+        )
     with Scratch("plan") as scratch:
         _mirror(Path(root).resolve(), scratch.path)
         copy = config.model_copy(update={"lake": config.lake.model_copy(update={"root": str(scratch.path)})})

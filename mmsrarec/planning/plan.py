@@ -165,9 +165,10 @@ class _Planner:
         """What `answers` does not know of these groups, and how many requests that is by name, ascending."""
         with Scratch("plan") as scratch:
             answers = Answers()
-            kinds = staging.stage(self.config, groups, answers, scratch.path / "asked.parquet")
+            asked = scratch.path / "asked.parquet"
+            kinds = staging.stage(self.config, groups, answers, asked)
             answers.recall(self.config.lake.root, kinds)
-            files, _ = staging.stage_new(self.config, answers, scratch.path)
+            files, _ = staging.stage_new(self.config, answers, asked, scratch.path)
             left = dict(row for file in files for row in _counts(file))
             work = measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload()
             return work, dict(sorted(left.items()))

@@ -9,7 +9,6 @@ user's own input files are not ours to change.
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
@@ -24,7 +23,7 @@ from mmsrarec.engines import delivery
 from mmsrarec.errors import ConfigError
 from mmsrarec.publishing.clean import leftovers
 from mmsrarec.schemas import PARTITIONS, TABLES
-from mmsrarec.storage import rules, runs, tables, upkeep
+from mmsrarec.storage import files, rules, runs, tables, upkeep
 from mmsrarec.storage.spool import Spool
 
 MAX_ID_CHARS = 1024  # of an id in a key of `rejects`
@@ -57,9 +56,8 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         stage.rows_out = sum(removed.values())
         stage.notes |= {"removed": removed, "retention_hours": retention_hours}
         leftovers(config)
-        shutil.rmtree(delivery.folder(config), ignore_errors=True)  # prompts
-        if config.page:
-            config.page.unlink(missing_ok=True)  # it shows users; the next night writes another
+        files.delete_folder(delivery.folder(config))  # prompts
+        files.delete(config.page)  # it shows users; the next night writes another
         noise.delete_old(config, retention_hours)  # libraries may have printed anything
         for name in naming:
             upkeep.purge(root, name, retention_hours)

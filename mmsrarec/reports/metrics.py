@@ -4,26 +4,23 @@ All of it comes from the ledger, so whoever writes the file writes the same. It 
 """
 
 from logging import WARNING
-from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.storage import runs
+from mmsrarec.errors import StoreError
+from mmsrarec.storage import files, runs
 
 STATUSES = ("running", "completed", "failed", "interrupted", runs.LOST)
 
 
 def write(config: Config) -> None:
-    """Replace the file `run.metrics`; a lake that is no local folder has none unless the configuration names it."""
-    if config.run.metrics is None and "://" in config.lake.root:
-        return
-    place = Path(config.run.metrics or config.table("metrics.prom"))
+    """Replace the file `run.metrics`, which may be s3://, too."""
+    place = config.run.metrics or config.table("metrics.prom")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_to_textfile(str(place), registry(runs.ledger(config)))
-    except OSError as error:  # the work counts, whoever watches it
+        files.write(place, generate_latest(registry(runs.ledger(config))))
+    except (OSError, StoreError) as error:  # the work counts, whoever watches it
         log.say(f"{place}: no metrics written: {error}", "metrics_not_written", WARNING)
 
 

@@ -2,14 +2,14 @@
 
 Nothing about a picture is trusted: not its address, its name's ending, its size or its bytes. Whatever is wrong with it
 becomes a `PictureError` with a short reason; it never takes the job down and never costs more than MAX_PIXELS of
-memory. Addresses are file paths or members of a .zip archive; object stores and the web are not read here yet.
+memory. Addresses are file paths, members of a .zip archive, or, below the places that the configuration names, on S3
+or a web server (remote.py).
 """
 
 import errno
 import hashlib
 import os
 import posixpath
-import re
 import stat
 import warnings
 import zipfile
@@ -25,6 +25,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
+from mmsrarec.storage.remote import SCHEME, Remote
+from mmsrarec.storage.transfer import FetchError
 
 MAX_BYTES = 64 * 2**20  # of a picture's file
 MAX_PIXELS = 50_000_000  # decoded at once; a JPEG above it is decoded reduced where that is enough
@@ -32,7 +34,6 @@ MAX_ASPECT = 20  # a thinner picture is padded with white (Qwen2.5-VL refuses ab
 THREADS = min(4, os.cpu_count() or 1)
 # Content decides, not the name; formats that start other programs (EPS) or are documents are left out.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
 warnings.filterwarnings("ignore", module="PIL")  # on broken tags: the pixels decide
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit stands before a JPEG can be decoded reduced; _decode has ours
@@ -42,7 +43,7 @@ class PictureError(Exception):
     """A picture that cannot be shown to the model.
 
     `reason` is one of missing, empty, not_a_picture, truncated, broken, too_large, outside_folder, unreadable,
-    unsupported_address.
+    unsupported_address, and on S3 or the web forbidden, not_allowed, unreachable.
     """
 
     def __init__(self, reason: str, detail: str = ""):
@@ -51,7 +52,8 @@ class PictureError(Exception):
 
 
 class Pictures:
-    """The pictures below inputs.images: a folder, a .zip archive, or (None) paths from the working directory.
+    """The pictures below inputs.images: a folder, here, on S3 or the web, a .zip archive, or (None) paths from the
+    working directory; and those of inputs.image_sources.
 
     With a folder an address must stay inside it (a link in the folder may lead out: the folder is the shop's own);
     without one an absolute path is taken as it is. Raises InputError where the folder or archive cannot be opened.
@@ -61,8 +63,8 @@ class Pictures:
     def __init__(self, config: Config):
         self._pixels = config.summarize_items.image_pixels
         self._folder = config.inputs.images
-        self._archive = None
-        if self._folder is None or os.path.isdir(self._folder):
+        self._archive, self._remote = None, Remote(config)
+        if self._remote.base or self._folder is None or os.path.isdir(self._folder):
             return
         if not os.path.isfile(self._folder):
             raise InputError(f"inputs.images: {self._folder}: no such folder or .zip archive")
@@ -73,9 +75,10 @@ class Pictures:
 
     def open(self, address: str) -> Image.Image:
         """RGB pixels of at most summarize_items.image_pixels, upright, on white; raises PictureError only."""
-        if _SCHEME.match(address):
-            raise PictureError("unsupported_address", "only files and .zip members are read; copy the pictures first")
-        content = self._member(self._archive, address) if self._archive else self._file(address)
+        if self._remote.base or SCHEME.match(address):
+            content = self._fetched(address)
+        else:
+            content = self._member(self._archive, address) if self._archive else self._file(address)
         if not content:
             raise PictureError("empty", "0 bytes")
         if len(content) > MAX_BYTES:
@@ -98,6 +101,12 @@ class Pictures:
             return image_hash(self.open(address)), None
         except PictureError as error:
             return None, error.reason
+
+    def _fetched(self, address: str) -> bytes:
+        try:
+            return self._remote.read(address, MAX_BYTES)
+        except FetchError as error:
+            raise PictureError(error.reason, error.detail) from None
 
     def _member(self, archive: zipfile.ZipFile, address: str) -> bytes:
         name = posixpath.normpath(address)

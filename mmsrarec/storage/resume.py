@@ -7,13 +7,12 @@ with it the one that was not finished is forgotten.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
+from dataclasses import astuple
 from itertools import dropwhile
-from pathlib import Path
 
 from mmsrarec.config import Config
-from mmsrarec.storage import guard, lock, runs, tables
+from mmsrarec.storage import files, guard, lock, runs, tables
 
 FILE = "unfinished.json"
 
@@ -23,10 +22,9 @@ class Run:
 
     def __init__(self, config: Config, names: Iterable[str]):
         self.config, self.names = config, tuple(names)
-        # A lake that is no local folder remembers nothing: there a run is always a new one.
-        self._file = None if "://" in config.lake.root else Path(config.lake.root) / FILE
+        self._file = config.table(FILE)
         self._asked = _asked(config, self.names)
-        before = json.loads(self._file.read_text()) if self._file and self._file.exists() else {}
+        before = json.loads(files.read(self._file) or "{}")
         # One that is under way somewhere is not gone on with: the lock will refuse this one. It may be this very run's
         # own dead attempt, where run.id says so: the lock knows.
         holder = lock.holder(config.lake.root)
@@ -48,31 +46,25 @@ class Run:
 
     def finish(self) -> None:
         """Nothing is left to do, so the same command again is a new run."""
-        if self._file:
-            self._file.unlink(missing_ok=True)
+        files.delete(self._file)
 
     def _write(self) -> None:
-        if self._file is None:
-            return
         guard.check(self.config.lake.root)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._file.with_suffix(".part")
-        draft.write_text(json.dumps({"run_id": self.run_id, "asked": self._asked}))
-        os.replace(draft, self._file)
+        files.write(self._file, json.dumps({"run_id": self.run_id, "asked": self._asked}).encode())
 
 
 def _asked(config: Config, names: tuple[str, ...]) -> str:
     """Hash of everything that decides what the run will do."""
     rules, inputs = config.rules, config.inputs
     places = inputs.items, inputs.interactions, config.model_path, rules.exclude_items_file, rules.exclude_users_file
-    seen = [list(_files(place)) for place in places if place]
+    seen = [_seen(place) for place in places if place]
     parts = [runs.code_version(), config.model_dump(mode="json"), config.run.run_date, names, seen]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _files(place: str) -> Iterable[tuple[str, int, int]]:
-    """Path, size and time of a local file, or of all files in a local folder."""
-    paths = [place] if os.path.isfile(place) else [str(path) for path in Path(place).rglob("*") if path.is_file()]
-    for path in sorted(paths):
-        found = os.stat(path)
-        yield path, found.st_size, found.st_mtime_ns
+def _seen(place: str) -> list[tuple[str, int, str]]:
+    """Name, size and version of a file, or of all files in a folder."""
+    if not files.known(place):
+        return []
+    one = files.find(place)
+    return [astuple(file) for file in ([one] if one else files.listing(place))]

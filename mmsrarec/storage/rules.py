@@ -4,7 +4,6 @@ retrieve applies them before anything is scored; recommend, publish and evaluate
 An item without a category is listed only where rules.categories names none, and no quota counts it.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from pyarrow import csv, dataset
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
-from mmsrarec.storage import tables
+from mmsrarec.storage import delta, files
 
 NO_LIMIT = sys.maxsize
 COLUMNS = ["item_id", "available", "category"]  # of the catalog, that `servable` needs
@@ -96,6 +95,14 @@ def read_ids(config: Config, path: str, column: str, setting: str) -> set[str]:
     return set(found.cast(pa.string()).drop_null().to_pylist()) - {""}
 
 
+def _content(path: str) -> pa.NativeFile:
+    """A file's content, unpacked where its name says that it is packed."""
+    if files.is_local(path):
+        return pa.input_stream(path)
+    packed = PurePosixPath(path).suffix.removeprefix(".")
+    return pa.input_stream(pa.BufferReader(files.content(path)), {"gz": "gzip", "zst": "zstd"}.get(packed))
+
+
 def _ids(chosen: frozenset[str]) -> pa.Array:
     return pa.array(sorted(chosen), pa.string())
 
@@ -106,9 +113,7 @@ def _open(path: str, *names: str) -> pa.ChunkedArray | None:
     if delimiter:
         kind = csv.ParseOptions(delimiter=delimiter)
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # 007 stays 007
-        source = dataset.dataset(csv.read_csv(path, parse_options=kind, convert_options=as_text))
-    elif not os.path.isfile(path) and tables.is_table(path):
-        source = tables.open_dataset(path)
+        source = dataset.dataset(csv.read_csv(_content(path), parse_options=kind, convert_options=as_text))
     else:
-        source = dataset.dataset(path, format="parquet")
+        source = delta.open_rows(path)
     return next((source.to_table([name])[name] for name in names if name in source.schema.names), None)

@@ -25,6 +25,7 @@ from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import BudgetError, UnfinishedError, explained
 from mmsrarec.progress import Progress
+from mmsrarec.redact import hidden
 from mmsrarec.schemas import MADE_BY, TABLES
 from mmsrarec.storage import lock, tables
 
@@ -59,9 +60,8 @@ class Stage:
     def reject(self, key: str, error: str, message: str, row: object = None) -> None:
         """One row of `rejects`. `error` is a short class such as duplicate_item_id, `message` says what and why."""
         text = json.dumps(row, ensure_ascii=False, default=str)[:MAX_ROW_CHARS]
-        self._pending.append(
-            {"run_id": self.run_id, "stage": self.name, "key": key, "error": error, "message": message, "row": text}
-        )
+        told = {"key": key, "error": error, "message": hidden(message), "row": hidden(text)}
+        self._pending.append({"run_id": self.run_id, "stage": self.name, **told})
         self.rejected[error] += 1
         if len(self._pending) >= FLUSH_ROWS:
             self.flush()
@@ -133,7 +133,7 @@ def stage(config: Config, name: str, run_id: str, reads: tuple[str, ...] = ()) -
             error.add_note(f"in stage {name}")
             known = explained(error) if isinstance(error, Exception) else None
             told = traceback.format_exception_only(known or error)[0]
-            record.notes["error"] = told.strip()[:MAX_ROW_CHARS]
+            record.notes["error"] = hidden(told.strip())[:MAX_ROW_CHARS]
             _record_failure(record, "failed" if isinstance(error, Exception) else "interrupted")
             if known is None or known is error:
                 raise

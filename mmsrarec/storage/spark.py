@@ -1,6 +1,7 @@
 """Spark with Delta: the session, reading what users bring, writing our tables.
 
-The Arrow side is storage/tables.py; both write the same plain protocol. What the rows mean is preparation/'s business.
+The Arrow side is storage/tables.py; both write the same plain protocol; on S3 it alone writes
+(handover.py). What the rows mean is preparation/'s business.
 """
 
 import getpass
@@ -24,8 +25,7 @@ from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, ProcessDiedError, UserError, explains, shortened
 from mmsrarec.schemas import TABLES
-from mmsrarec.storage import guard, inputs
-from mmsrarec.storage.tables import PROPERTIES
+from mmsrarec.storage import files, guard, handover, inputs, tables
 
 # What every session needs, however it was started.
 SETTINGS = {
@@ -72,6 +72,7 @@ def session(config: Config) -> SparkSession:
         **SETTINGS,
         "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
         "spark.sql.warehouse.dir": os.path.join(tempfile.gettempdir(), f"spark-warehouse-{getpass.getuser()}"),
+        **_s3a(),
         **config.spark.conf,
     }
     for key, value in settings.items():
@@ -89,12 +90,21 @@ def session(config: Config) -> SparkSession:
     return spark
 
 
+def _s3a() -> dict[str, str]:
+    """What boto3 and delta-rs take from the environment and s3a does not."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {}
+    return {"spark.hadoop.fs.s3a.endpoint": endpoint, "spark.hadoop.fs.s3a.path.style.access": "true"}
+
+
 def read_input(spark: SparkSession, config: Config, table: str) -> DataFrame:
     """A Delta table, a Parquet file or folder, or CSV (every column a string); `table` is items or interactions.
 
     Raises InputError, naming the setting, where there is nothing that can be read.
     """
     source = inputs.source(config, table)
+    _reachable(spark, getattr(config.inputs, table), source)
     with readable(source):
         rows = _load(spark, config, table)
     if not rows.columns:
@@ -107,6 +117,23 @@ def input_version(spark: SparkSession, path: str) -> int | None:
     if not DeltaTable.isDeltaTable(spark, _address(path)):
         return None
     return DeltaTable.forPath(spark, _address(path)).history(1).collect()[0]["version"]
+
+
+def _reachable(spark: SparkSession, path: str, setting: str) -> None:
+    """Raise UserError where it is on S3 and this Spark has not learned to read there."""
+    if not files.is_local(path) and path.startswith("s3") and not _has_s3a(spark):
+        raise UserError(
+            f"{setting}={path}: this Spark has no s3a (the jars hadoop-aws and AWS SDK, 0.7 GB): run build_cf by "
+            "spark-submit on an image with them, or name local copies of the files"
+        )
+
+
+def _has_s3a(spark: SparkSession) -> bool:
+    try:
+        spark._jvm.java.lang.Class.forName("org.apache.hadoop.fs.s3a.S3AFileSystem")
+    except Py4JError:
+        return False
+    return True
 
 
 def _address(path: str) -> str:
@@ -127,6 +154,8 @@ def _load(spark: SparkSession, config: Config, table: str) -> DataFrame:
 
 def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
     """One of our tables; an empty one with its schema where it does not exist yet."""
+    if not files.is_local(config.lake.root):
+        return spark.createDataFrame(tables.read(config.lake.root, name).to_pylist(), table_schema(name))
     address = config.table(name)
     if not DeltaTable.isDeltaTable(spark, address):
         return spark.createDataFrame([], table_schema(name))
@@ -135,10 +164,13 @@ def read_table(spark: SparkSession, config: Config, name: str) -> DataFrame:
 
 def write_table(rows: DataFrame, config: Config, name: str, mode: str = "overwrite") -> None:
     """One commit that replaces the table (or appends to it), with exactly the columns and types of schemas.TABLES."""
+    columns = [F.col(field.name).cast(field.dataType).alias(field.name) for field in table_schema(name)]
+    rows = rows.select(*columns)
+    if not files.is_local(config.lake.root):
+        return handover.write(rows, config, name, mode)
     # Asked when the rows are about to be computed: the commit itself is the JVM's.
     guard.check(config.lake.root)
-    columns = [F.col(field.name).cast(field.dataType).alias(field.name) for field in table_schema(name)]
-    writer = rows.select(*columns).write.format("delta").mode(mode).options(**PROPERTIES)
+    writer = rows.write.format("delta").mode(mode).options(**tables.PROPERTIES)
     if mode == "overwrite":
         writer = writer.option("overwriteSchema", "true")
     writer.save(config.table(name))

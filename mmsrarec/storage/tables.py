@@ -5,10 +5,7 @@ A table that does not exist yet reads as an empty one with its schema, so a firs
 `name` is always a key of schemas.TABLES, `root` the lake root.
 """
 
-import os
-import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
-from pyarrow import fs
 from pyarrow.dataset import Dataset
 from pyarrow.parquet import filters_to_expression
 
-from mmsrarec.errors import LakeError, explains, shortened
-from mmsrarec.schemas import KEYS, MADE_BY, PARTITIONS, TABLES
+from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
 from mmsrarec.storage import guard
+from mmsrarec.storage.delta import is_table, named, open_dataset, open_table
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
@@ -32,37 +28,6 @@ SHORT_MEMORY = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
-
-TABLE = "table "
-PARQUET_LOST = re.compile(r"(?:Could not open Parquet input source|Failed to open local file) '(?P<file>[^']*)'")
-
-
-@explains(DeltaError, pa.ArrowInvalid, FileNotFoundError)
-def _broken(error: DeltaError | pa.ArrowInvalid | FileNotFoundError) -> LakeError | None:
-    """A table that cannot be used as it is."""
-    said = shortened(error)
-    place = next((note for note in getattr(error, "__notes__", []) if note.startswith(TABLE)), "a table of the lake")
-    if isinstance(error, DeltaError):
-        said = said.split(" 0: <unknown>")[0]
-        if "ermission" in said and "denied" in said.lower():
-            return LakeError(f"{place}: permission denied ({said}); let the user that runs this read and write there")
-    elif found := PARQUET_LOST.search(said):
-        said = f"{found['file']} is damaged or gone"
-    else:
-        return None
-    stage = MADE_BY.get(place.rsplit("/", 1)[-1])
-    again = f", or delete its folder and run {stage}, which makes it, again" if stage else ""
-    return LakeError(f"{place}: {said}. Put the table back from a copy{again}")
-
-
-@contextmanager
-def _named(root: str, name: str) -> Iterator[None]:
-    """Have errors tell the table."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"{TABLE}{address(root, name)}")
-        raise
 
 
 @dataclass(frozen=True)
@@ -87,18 +52,13 @@ def address(root: str, name: str) -> str:
     return f"{root.rstrip('/')}/{name}"
 
 
-def is_table(place: str) -> bool:
-    """Is there a Delta table at this address?"""
-    return DeltaTable.is_deltatable(place)
-
-
 def exists(root: str, name: str) -> bool:
     return is_table(address(root, name))
 
 
 def version(root: str, name: str) -> int | None:
     """Delta version of the table, None where there is none."""
-    return DeltaTable(address(root, name)).version() if exists(root, name) else None
+    return open_table(address(root, name)).version() if exists(root, name) else None
 
 
 def read(root: str, name: str, columns: list[str] | None = None, filters: list | None = None) -> pa.Table:
@@ -107,7 +67,7 @@ def read(root: str, name: str, columns: list[str] | None = None, filters: list |
     if not exists(root, name):
         return schema.empty_table()
     rows = filters_to_expression(filters) if filters else None
-    with _named(root, name):
+    with named(address(root, name)):
         return _dataset(root, name).to_table(columns=schema.names, filter=rows).cast(schema)
 
 
@@ -129,7 +89,7 @@ def stream(
         return
     rows = filters_to_expression(filters) if filters else None
     options = {"columns": schema.names, "filter": rows, "batch_size": batch_rows, "batch_readahead": 2}
-    with _named(root, name):
+    with named(address(root, name)):
         for batch in _dataset(root, name).to_batches(**options):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch]).cast(schema).combine_chunks().to_batches()[0]
@@ -165,8 +125,13 @@ def delete(root: str, name: str, predicate: str, commit: Commit | None = None) -
 
 def committed(root: str, name: str, commit: Commit) -> bool:
     """Is this commit, or a later one of the same work of the run, in the table already?"""
-    found = DeltaTable(address(root, name)).transaction_version(commit.writer) if exists(root, name) else None
-    return found is not None and found >= commit.number
+    return last_committed(root, name, commit.writer) >= commit.number
+
+
+def last_committed(root: str, name: str, writer: str) -> int:
+    """Number of the last commit of this writer (Commit.writer) in the table, -1 where there is none."""
+    found = open_table(address(root, name)).transaction_version(writer) if exists(root, name) else None
+    return -1 if found is None else found
 
 
 def spans(column: str, values: pa.ChunkedArray, rows: int) -> Iterator[list[tuple]]:
@@ -182,7 +147,7 @@ def spans(column: str, values: pa.ChunkedArray, rows: int) -> Iterator[list[tupl
 def partitions(root: str, name: str) -> list[str]:
     """Values of the column that the table is partitioned by, ascending; reads no row."""
     (column,) = PARTITIONS[name]
-    found = DeltaTable(address(root, name)).partitions() if exists(root, name) else []
+    found = open_table(address(root, name)).partitions() if exists(root, name) else []
     return sorted({partition[column] for partition in found})
 
 
@@ -190,7 +155,7 @@ def snapshot(root: str, name: str) -> tuple[int | None, pa.Table]:
     """The Delta version of the table (None where there is none) and all its rows at that version."""
     if not exists(root, name):
         return None, TABLES[name].empty_table()
-    table = DeltaTable(address(root, name))
+    table = open_table(address(root, name))
     return table.version(), _dataset(root, name, table).to_table().cast(TABLES[name])
 
 
@@ -200,7 +165,7 @@ def read_before(
     """What `read` would have returned at that time; None where there was no table, or its files are gone by now."""
     if not exists(root, name):
         return None
-    table = DeltaTable(address(root, name))
+    table = open_table(address(root, name))
     milliseconds = time.timestamp() * 1000
     old = [commit["version"] for commit in table.history() if commit["timestamp"] < milliseconds]
     if not old:
@@ -208,8 +173,8 @@ def read_before(
     schema = _schema(name, columns)
     rows = filters_to_expression(filters) if filters else None
     try:
-        table.load_as_version(max(old))
-        return _dataset(root, name, table).to_table(columns=schema.names, filter=rows).cast(schema)
+        then = open_table(address(root, name), max(old))
+        return _dataset(root, name, then).to_table(columns=schema.names, filter=rows).cast(schema)
     except (DeltaError, FileNotFoundError):
         return None
 
@@ -223,7 +188,7 @@ def swap(root: str, name: str, rows: pa.Table, seen: int | None) -> bool:
     place = address(root, name)
     try:
         write_deltalake(
-            place if seen is None else DeltaTable(place, version=seen),
+            place if seen is None else open_table(place, seen),
             rows.cast(TABLES[name]),
             mode="error" if seen is None else "overwrite",
             configuration=PROPERTIES | SHORT_MEMORY,
@@ -248,14 +213,6 @@ def _dataset(root: str, name: str, table: DeltaTable | None = None) -> Dataset:
     return found.replace_schema(pa.schema([*found.schema, *missing])) if missing else found
 
 
-def open_dataset(place: str, table: DeltaTable | None = None) -> Dataset:
-    """The files of the Delta table at an address. Local ones are read by Arrow's own file system: threads that still
-    hold a file of delta-rs, a Python object, when the interpreter ends abort the whole process now and then."""
-    local = "://" not in place
-    system = fs.SubTreeFileSystem(os.path.abspath(place), fs.LocalFileSystem()) if local else None
-    return (table or DeltaTable(place)).to_pyarrow_dataset(filesystem=system)
-
-
 def _write(
     root: str,
     name: str,
@@ -273,7 +230,7 @@ def _write(
     # A whole table gets the columns that we know today, whatever it had.
     replaced = {"schema_mode": "overwrite"} if mode == "overwrite" and predicate is None else {}
     how: dict[str, Any] = {"mode": mode, "predicate": predicate, **replaced}
-    with _named(root, name):
+    with named(address(root, name)):
         write_deltalake(
             address(root, name),
             data,

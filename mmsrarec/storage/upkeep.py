@@ -4,7 +4,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from mmsrarec.storage import guard, tables
+from mmsrarec.storage import delta, guard, tables
 
 LOG_RETENTION = "delta.logRetentionDuration"
 HOURS = 24
@@ -16,7 +16,7 @@ def tidy(root: str, name: str, days: int) -> int:
     if not tables.exists(root, name):
         return 0
     guard.check(root)
-    table = DeltaTable(tables.address(root, name))
+    table = delta.open_table(tables.address(root, name))
     table.optimize.compact()
     old = _delete_old(table, HOURS * days)
     table.cleanup_metadata()
@@ -27,7 +27,7 @@ def purge(root: str, name: str, retention_hours: int) -> None:
     """Delete the files and the log entries, which hold the least and the greatest id of a file, of versions that are
     older than so many hours, and files that no version knows. Nobody may be writing to the table."""
     guard.check(root)
-    table = DeltaTable(tables.address(root, name))
+    table = delta.open_table(tables.address(root, name))
     _delete_old(table, retention_hours)
     kept = table.metadata().configuration.get(LOG_RETENTION, "interval 30 days")  # Delta's own default
     table.alter.set_table_properties({LOG_RETENTION: f"interval {retention_hours} hours"})
@@ -38,7 +38,7 @@ def purge(root: str, name: str, retention_hours: int) -> None:
 
 def delete_old(root: str, name: str) -> None:
     """Delete the files that the table has not used for as long as its properties say, forgotten ones too."""
-    _delete_old(DeltaTable(tables.address(root, name)))
+    _delete_old(delta.open_table(tables.address(root, name)))
 
 
 def _delete_old(table: DeltaTable, hours: int | None = None) -> int:

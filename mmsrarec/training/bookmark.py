@@ -1,11 +1,13 @@
-"""Where a training stands, on disk: one that was killed goes on after the last saved epoch, to the same weights."""
+"""Where a training stands, in the lake: one that was killed goes on after the last saved epoch, to the same weights."""
 
-import os
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from mmsrarec.storage import files
 
 SAVE_SECONDS = 60.0  # at most so much training is lost
 
@@ -13,7 +15,7 @@ SAVE_SECONDS = 60.0  # at most so much training is lost
 class Bookmark:
     """The state of the training that is `made_from` certain inputs and settings, in `file`."""
 
-    def __init__(self, file: Path, made_from: str, every: float = SAVE_SECONDS):
+    def __init__(self, file: str | Path, made_from: str, every: float = SAVE_SECONDS):
         self._file, self._made_from, self._every = file, made_from, every
         self._saved = time.monotonic()
 
@@ -23,17 +25,17 @@ class Bookmark:
             return
         chance = {"numpy": rng.bit_generator.state, "torch": torch.get_rng_state()}
         chance["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        draft = self._file.with_suffix(".part")
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"made_from": self._made_from, "chance": chance, "state": state}, draft)
-        os.replace(draft, self._file)
+        content = BytesIO()
+        torch.save({"made_from": self._made_from, "chance": chance, "state": state}, content)
+        files.write(self._file, content.getvalue())
         self._saved = time.monotonic()
 
     def load(self, rng: np.random.Generator) -> dict | None:
         """The state to go on from, with every source of chance as it was; None where there is none of this training."""
-        if not self._file.exists():
+        content = files.read(self._file)
+        if content is None:
             return None
-        found = torch.load(self._file, map_location="cpu", weights_only=True)
+        found = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         if found["made_from"] != self._made_from:
             return None
         rng.bit_generator.state = found["chance"]["numpy"]

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +77,7 @@ def train_sasrec(config: Config, run_id: str) -> None:
         else:
             made_from = fingerprint(data, config)
             course: list[curve.Point] = []
-            bookmark = Bookmark(place / "training.pt", made_from)
+            bookmark = Bookmark(f"{place}/training.pt", made_from)
             model, facts = fit(data, config.sasrec, config.run.seed, bookmark, course)
             facts |= {"settings": _settings(config), "made_from": made_from}
             facts["trained_on"] = config.run.run_date
@@ -132,7 +131,7 @@ def due(config: Config) -> bool:
     return not _kept(config, place, present, data)
 
 
-def _kept(config: Config, place: Path, present: dict, data: TrainingData) -> str | None:
+def _kept(config: Config, place: str, present: dict, data: TrainingData) -> str | None:
     """Why the checkpoint that is there need not be made anew; None where it must."""
     facts = present["facts"]
     if facts.get("made_from") == fingerprint(data, config):

@@ -7,7 +7,6 @@ get through: the page's own policy lets nothing run but its one script, and noth
 
 import base64
 import hashlib
-import os
 import unicodedata
 from dataclasses import replace
 from datetime import UTC
@@ -24,6 +23,7 @@ from mmsrarec.reports.page.lists import QUANTILES
 from mmsrarec.reports.page.looks import Looks
 from mmsrarec.reports.page.plots import Plots
 from mmsrarec.reports.page.words import shares
+from mmsrarec.storage import files
 from mmsrarec.storage.runs import seconds
 
 LIMIT = 8_000_000
@@ -65,13 +65,10 @@ def render(config: Config, figures: Figures, plots: Plots, looks: Looks) -> str:
         looks = replace(looks, users=looks.users[: int(len(looks.users) * 0.9 * LIMIT / size)])
 
 
-def write(html: str, place: Path) -> None:
+def write(html: str, place: str | Path) -> None:
     """Whoever reads the file sees the old page or the new one."""
-    draft = place.with_name(f"{place.name}.part")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(html, encoding="utf-8")
-        os.replace(draft, place)
+        files.write(place, html.encode())
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         remedy = "name another file by --out or report.out"
         raise ConfigError(f"{place}: the page cannot be written there ({error.strerror}); {remedy}") from None

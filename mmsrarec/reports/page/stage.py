@@ -4,34 +4,26 @@ from pathlib import Path
 
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.errors import ConfigError
-from mmsrarec.storage import runs
+from mmsrarec.storage import files, runs
 
 
 def report(config: Config, run_id: str) -> None:
     """Write the page to report.out."""
     with runs.stage(config, "report", run_id) as stage:
-        if config.page is None:
-            stage.notes["skipped"] = "the lake is no local folder, and report.out names no file"
-            log.say(f"report: {stage.notes['skipped']}", "report_skipped")
-            return
         stage.rows_out = 1
         stage.notes["bytes"] = make(config, config.page)
-        stage.notes["page"] = str(config.page)
+        stage.notes["page"] = config.page
 
 
 def write(
-    config: Config, run_id: str | None = None, user_ids: list[str] | None = None, out: Path | None = None
+    config: Config, run_id: str | None = None, user_ids: list[str] | None = None, out: str | Path | None = None
 ) -> None:
     """Make the page of a run, by default of the latest one, and say where it is; `user_ids` are shown instead of drawn
     ones. Reads tables only, so it may be done while a run is under way."""
-    place = out or config.page
-    if place is None:
-        raise ConfigError("report: the lake is no local folder; name the page's file by --out or report.out")
-    make(config, place, run_id, user_ids or [])
+    make(config, str(out or config.page), run_id, user_ids or [])
 
 
-def make(config: Config, place: Path, run_id: str | None = None, user_ids: list[str] | None = None) -> int:
+def make(config: Config, place: str, run_id: str | None = None, user_ids: list[str] | None = None) -> int:
     """The page at `place`; its size in bytes."""
     from mmsrarec.reports.page import figures, looks, page, plots
     from mmsrarec.reports.page.tonight import tonight
@@ -40,5 +32,6 @@ def make(config: Config, place: Path, run_id: str | None = None, user_ids: list[
     html = page.render(config, measured, plots.draw(measured), looks.look(config, measured, user_ids or []))
     page.write(html, place)
     size = len(html.encode())
-    log.say(f"report: {place.resolve().as_uri()} ({size / 1e6:.1f} MB)", "report_written", page=str(place), bytes=size)
+    shown = Path(place).resolve().as_uri() if files.is_local(place) else place
+    log.say(f"report: {shown} ({size / 1e6:.1f} MB)", "report_written", page=place, bytes=size)
     return size

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError
+from mmsrarec.errors import InputError, StoreError
 from mmsrarec.reports.cards import ItemCard
 from mmsrarec.storage.objects import THREADS, PictureError, Pictures, thumbnail
 
@@ -26,7 +26,7 @@ class Thumbnails:
         self._asked: set[str] = set()
         try:
             self._pictures: Pictures | None = Pictures(config)
-        except InputError:  # the page may be made where the pictures are not
+        except (InputError, StoreError):  # the page may be made where the pictures are not
             self._pictures = None
 
     def add(self, items: Iterable[ItemCard]) -> None:
@@ -60,4 +60,6 @@ class Thumbnails:
             small = thumbnail(self._pictures.open(item.image), SIDE)
         except PictureError as error:
             return None, error.reason
+        except StoreError:
+            return None, "unreachable"
         return f"data:image/webp;base64,{base64.b64encode(small).decode()}", ""

@@ -223,3 +223,8 @@ def _tiff(tags: dict[int, int], content: bytes, offsets: int) -> bytes:
     tags = tags | {offsets: 8 + 2 + 12 * (len(tags) + 1) + 4}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 8) + content
+
+
+BOMBS = (
+    _png_bomb, _text_bomb, _gif_bomb, _bmp_bomb, _ppm_bomb, _tile_bomb, _webp_bomb, _profile_bomb, _count_bomb,
+)  # fmt: skip

@@ -42,7 +42,7 @@ def settings(shop: Path, lake: Path, interactions: str) -> list[str]:
 
 
 def measured(command: str, given: list[str], log: Path, *more: str) -> dict:
-    """Run `mmsrarec COMMAND`; its exit status, seconds and peak memory (MiB) of all its processes, shared parts once."""
+    """Run `mmsrarec COMMAND`; exit status, seconds, peak memory (MiB) of all its processes, shared parts once."""
     started, peak = time.monotonic(), 0.0
     with open(log, "a") as output:
         arguments = [*PROGRAM, command, str(ROOT / "conf" / "local.yaml"), *given, *more]

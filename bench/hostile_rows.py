@@ -68,7 +68,11 @@ def _items(random: Random, count: int) -> Iterator[Row]:
     twin: dict[str, Value] = {}
     for number in range(count):
         place, turn = number % 8, number // 8
-        good: dict[str, Value] = {"item_id": f"plain #{number}", "title": "Red mug", "description": "For the office."}
+        good: dict[str, Value] = {
+            "item_id": f"plain #{number}",
+            "title": f"Red mug {number}",
+            "description": "For the office.",
+        }
         if place < 3:
             yield _with_picture(number, next(pictures), good)
         elif place < 5:

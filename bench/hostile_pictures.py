@@ -7,6 +7,7 @@ from the generator that is handed in. For tests/test_hostile.py and bench/hostil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -152,6 +153,11 @@ def _addresses(_: Random, number: int) -> tuple:
     return f"address {ADDRESSES[address]}", address, None, {ADDRESSES[address]}
 
 
+@cache
+def _zeros(count: int) -> bytes:
+    return zlib.compress(bytes(count), 9)
+
+
 def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
@@ -162,17 +168,17 @@ def _png(side: int, *chunks: bytes) -> bytes:
 
 
 def _png_bomb(side: int) -> bytes:
-    return _png(side, _chunk(b"IDAT", zlib.compress(b"\0" * 2_000_000, 9)))
+    return _png(side, _chunk(b"IDAT", _zeros(2_000_000)))
 
 
 def _text_bomb(side: int) -> bytes:
     """A small picture whose text would unpack to a hundred times that much."""
-    texts = [_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 1_000_000, 9)) for _ in range(100)]
+    texts = [_chunk(b"zTXt", b"a\0\0" + _zeros(1_000_000)) for _ in range(100)]
     return _png(8, *texts, _chunk(b"IDAT", zlib.compress(bytes(side % 7), 9)))
 
 
 def _profile_bomb(side: int) -> bytes:
-    profile = _chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 30_000_000, 9))
+    profile = _chunk(b"iCCP", b"a\0\0" + _zeros(30_000_000))
     return _png(side, profile, _chunk(b"IDAT", zlib.compress(b"\0", 9)))
 
 
@@ -198,7 +204,7 @@ def _webp_bomb(side: int) -> bytes:
 
 def _tile_bomb(side: int) -> bytes:
     """A TIFF of 64 x 64 pixels that shows the corner of one huge tile."""
-    packed = zlib.compress(bytes(4_000_000), 9)
+    packed = _zeros(4_000_000)
     tags = {
         256: 64,
         257: 64,
@@ -211,6 +217,15 @@ def _tile_bomb(side: int) -> bytes:
         325: len(packed),
     }
     return _tiff(tags, packed, offsets=324)
+
+
+def _scan_bomb(side: int) -> bytes:
+    """A JPEG that goes over its pixels again and again."""
+    written = BytesIO()
+    Image.new("L", (64, 64), side % 256).save(written, "JPEG", progressive=True)
+    content = written.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * 1000 + content[-2:]
 
 
 def _count_bomb(side: int) -> bytes:
@@ -227,4 +242,5 @@ def _tiff(tags: dict[int, int], content: bytes, offsets: int) -> bytes:
 
 BOMBS = (
     _png_bomb, _text_bomb, _gif_bomb, _bmp_bomb, _ppm_bomb, _tile_bomb, _webp_bomb, _profile_bomb, _count_bomb,
+    _scan_bomb,
 )  # fmt: skip

@@ -28,6 +28,7 @@ from mmsrarec.errors import InputError
 
 MAX_BYTES = 64 * 2**20  # of a picture's file
 MAX_PIXELS = 50_000_000  # decoded at once; a JPEG above it is decoded reduced where that is enough
+MAX_SCANS = 256  # of a JPEG, each of which goes over the whole picture; encoders make some ten
 MAX_ASPECT = 20  # a thinner picture is padded with white (Qwen2.5-VL refuses above 200)
 THREADS = min(4, os.cpu_count() or 1)
 # Content decides, not the name; formats that start other programs (EPS) or are documents are left out.
@@ -155,6 +156,9 @@ def _decode(content: bytes, pixels: int) -> Image.Image:
         raise PictureError("not_a_picture", "no known picture format") from None
     except Exception as error:
         raise PictureError("broken", str(error)) from None
+    # Within the data of a scan these two bytes cannot be.
+    if image.format == "JPEG" and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
+        raise PictureError("too_large", f"{scans:,} scans; at most {MAX_SCANS}")
     try:
         return _fit(_white(_upright(_load(image, pixels))), pixels)
     except PictureError:

@@ -107,18 +107,7 @@ def _of_format(name: str) -> Maker:
 
 
 def _bombs(random: Random, number: int) -> tuple:
-    makers = (
-        _png_bomb,
-        _text_bomb,
-        _gif_bomb,
-        _bmp_bomb,
-        _ppm_bomb,
-        _tile_bomb,
-        _webp_bomb,
-        _profile_bomb,
-        _count_bomb,
-    )
-    maker = makers[number // 11 % len(makers)]
+    maker = BOMBS[number // 11 % len(BOMBS)]
     return f"bomb {maker.__name__.strip('_')}", None, maker(random.randint(20_000, 60_000)), UNREADABLE
 
 

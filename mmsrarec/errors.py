@@ -185,6 +185,13 @@ def _system(error: OSError) -> UserError | None:
     return None
 
 
+@explains(UnicodeEncodeError)
+def _no_text(error: UnicodeEncodeError) -> UserError | None:
+    if "surrogates" not in error.reason:
+        return None
+    return UserError(f"{error.object[:80]!r}: not valid UTF-8, which ids, settings and paths must be; mend it")
+
+
 FULL = ("No space left on device", "os error 28", "disk is full", "Disk quota exceeded")
 
 

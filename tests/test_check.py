@@ -277,7 +277,9 @@ def test_defects_of_the_model(tmp_path: Path) -> None:
     one(found, "error", "1 of 2 files of weights are missing", "model-2.safetensors")
     (folder / "model.safetensors.index.json").unlink()
     (folder / "model-1.safetensors").rename(folder / "pytorch_model.bin")
-    one(model.about_files(made, folder), "warning", "pickled")
+    one(model.about_files(made, folder), "error", "pickled")
+    wanted = config(tmp_path, GOOD_ITEMS, GOOD_TAKEN, engine={"extra": {"load_format": "auto"}})
+    one(model.about_files(wanted, folder), "warning", "pickled")
     (folder / "pytorch_model.bin").unlink()
     one(model.about_files(made, folder), "error", "no weights in safetensors")
     one(

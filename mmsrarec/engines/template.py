@@ -126,10 +126,10 @@ class Template:
             return kind.from_pretrained(self.model, **self._options)
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = " ".join(str(error).split())[:500]
-            raise ModelError(
-                f"model {self.model}: cannot be loaded ({reason}). Give model: a folder with a model's files, or a hub "
-                "name that this machine can reach"
-            ) from None
+            remedy = "Give model: a folder with a model's files, or a hub name that this machine can reach"
+            if "trust_remote_code" in reason:
+                remedy = "Read that code, then set engine.trust_remote_code=true; or take a model that needs none"
+            raise ModelError(f"model {self.model}: cannot be loaded ({reason}). {remedy}") from None
 
     def _next_id(self, prompt: str, before: list[int], word: str) -> int | None:
         """Id of the one token that `word` is after `prompt`; None where it is several or unknown."""

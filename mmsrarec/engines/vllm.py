@@ -36,7 +36,10 @@ REMEDIES = (  # by what vLLM says
         "KV cache|cache blocks",
         f"{MEMORY}, or more memory by engine.gpu_memory_utilization (GPU), engine.kv_cache_gb (CPU)",
     ),
-    ("model weights", "its folder needs *.safetensors beside config.json"),
+    (
+        "model weights",
+        "its folder needs *.safetensors beside config.json (pickled weights can run code: engine.extra.load_format)",
+    ),
     ("not supported for now|no vLLM implementation|trust_remote_code", "take a multimodal model that vLLM serves"),
     ("max_model_len|max_position_embeddings", "lower engine.max_model_len"),
     ("dtype|bfloat16|float16", "set engine.dtype"),
@@ -140,6 +143,7 @@ def engine_arguments(config: Config) -> dict:
         "tensor_parallel_size": engine.tensor_parallel_size,
         "enforce_eager": _eager(config),
         "trust_remote_code": engine.trust_remote_code,
+        "load_format": "safetensors",  # pickled weights can run code
         "enable_prefix_caching": True,
         "limit_mm_per_prompt": {"image": 1},
         "mm_processor_cache_gb": 1,

@@ -112,7 +112,8 @@ def about_files(config: Config, folder: Path) -> Iterator[Finding]:
     elif not weights:
         other = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         said = f"{folder}: no weights in safetensors{'; pickled ones may run code when they are read' if other else ''}"
-        yield Finding("warning" if other else "error", "model", said, "take a model with *.safetensors")
+        asked = "load_format" in config.engine.extra
+        yield Finding("warning" if asked else "error", "model", said, "take a model with *.safetensors")
     if not (folder / "config.json").exists():
         yield Finding("error", "model", f"{folder}: no config.json", "name a folder with all of a model's files")
     seeing = any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from mmsrarec.intake import values
 from mmsrarec.intake.sources import Table
+from mmsrarec.storage.inputs import NUMBER
 
 ROWS = 100_000  # that are looked at, of either file
 ID_ROWS = 2_000_000  # of the items, of whose columns the ids are read
@@ -55,7 +56,7 @@ class Column:
 
     @cached_property
     def all_numbers(self) -> bool:
-        return bool(len(self.text)) and bool(pc.all(pc.match_substring_regex(self.text, values.NUMBER)).as_py())
+        return bool(len(self.text)) and bool(pc.all(pc.match_substring_regex(self.text, NUMBER)).as_py())
 
     @cached_property
     def may_identify(self) -> bool:

@@ -197,6 +197,9 @@ def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
 def as_text(values: pa.Array) -> pa.Array:
     """Bytes as UTF-8; what is not valid becomes U+FFFD, as it does in Spark."""
     try:
-        return values.cast(pa.string())
+        text = values.cast(pa.string())
+        text.validate(full=True)  # a column of text may hold any bytes, too
+        return text
     except pa.ArrowInvalid:
-        return pa.array([value if value is None else value.decode(errors="replace") for value in values.to_pylist()])
+        raw = values.cast(pa.binary()).to_pylist()
+        return pa.array([value if value is None else value.decode(errors="replace") for value in raw], pa.string())

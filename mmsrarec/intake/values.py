@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec.intake.sources import as_text
-from mmsrarec.storage.inputs import DAY, FALSE, MAGNITUDES, MAX_ID_CHARS, MAX_TEXT_CHARS, TRUE
+from mmsrarec.storage.inputs import DAY, FALSE, MAGNITUDES, MAX_ID_CHARS, MAX_TEXT_CHARS, NUMBER, TIME, TRUE
 
 types = pa.types
-NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 # What pandas and Spark both read; what only Spark does (2026-1-5, a zone by its name) is read one by one. To Spark, a
 # zone comes after seconds only.
 _ISO = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:?\d{2})?)?)?$"
@@ -94,7 +93,7 @@ def microseconds(values: pa.Array) -> pa.Array:
     numbers = pc.if_else(pc.match_substring_regex(words, NUMBER), words, None).cast(pa.float64())
     iso = pc.match_substring_regex(words, _ISO)
     found = pc.coalesce(from_number(numbers), _from_iso(pc.if_else(iso, words, None)))
-    odd = pc.and_(pc.and_(pc.is_null(found), pc.is_valid(words)), pc.is_null(numbers))
+    odd = pc.and_(pc.is_null(found), pc.fill_null(pc.match_substring_regex(words, TIME), False))
     return pc.coalesce(found, _from_odd(words, odd)) if pc.any(odd).as_py() else found
 
 

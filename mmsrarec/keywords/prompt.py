@@ -15,7 +15,8 @@ TEXT_QUESTION = "Which keywords describe what the text says? Answer with keyword
 
 MAX_KEYWORD_CHARS = 40
 MAX_KEYWORD_WORDS = 4
-_DELIMITER = r"<\s*/?\s*item\s*/?\s*>"
+# From the start of a run of < / and blanks, and to its end: what is nested goes at once, and no text takes long.
+_DELIMITER = r"(?<![\s/<])[\s/]*+<[\s/<]*+item[\s/>]*>"
 _KEYWORD = re.compile(r"[^\W_][\w'&/+.\- ]*")
 
 

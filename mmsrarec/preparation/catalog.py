@@ -7,7 +7,7 @@ from pyspark.sql.types import BooleanType, NumericType, StringType
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.preparation.columns import Columns, quoted, row_json, whole
-from mmsrarec.storage.inputs import FALSE, MAX_ID_CHARS, MAX_TEXT_CHARS, TRUE
+from mmsrarec.storage.inputs import FALSE, MAX_ID_CHARS, MAX_TEXT_CHARS, NUMBER, TRUE
 
 CONTENT = ("title", "text", "image", "category", "available")
 
@@ -83,7 +83,7 @@ def _available(columns: Columns) -> Column:
         return F.coalesce(F.isnan(value.cast("double")) | (value > 0), F.lit(True))
     if isinstance(kind, StringType):
         text = F.lower(F.trim(value))
-        stock = text.try_cast("double") > 0
+        stock = F.when(text.rlike(NUMBER), text).try_cast("double") > 0
         blank = text.isNull() | (text == "")
         return F.when(blank | text.isin(*TRUE), True).when(text.isin(*FALSE), False).otherwise(stock)
     raise InputError(f"{columns.source}: column {name} (available) holds {kind.simpleString()}, expected true or false")

@@ -10,7 +10,7 @@ from pyspark.sql.types import DateType, NumericType, StringType, TimestampNTZTyp
 
 from mmsrarec.errors import InputError
 from mmsrarec.preparation.columns import Columns, quoted, row_json, whole
-from mmsrarec.storage.inputs import DAY, MAGNITUDES, MAX_ID_CHARS
+from mmsrarec.storage.inputs import DAY, MAGNITUDES, MAX_ID_CHARS, NUMBER, TIME
 
 
 def checked(rows: DataFrame, columns: Columns, items: DataFrame) -> DataFrame:
@@ -64,7 +64,9 @@ def microseconds(columns: Columns) -> Column:
         return F.unix_micros(value.cast("timestamp"))
     if isinstance(kind, StringType):
         text = F.trim(value)
-        return F.coalesce(_from_number(text.try_cast("decimal(38,9)")), F.unix_micros(text.try_cast("timestamp")))
+        number = F.when(text.rlike(NUMBER), text).try_cast("decimal(38,9)")
+        time = F.when(text.rlike(TIME), text).try_cast("timestamp")
+        return F.coalesce(_from_number(number), F.unix_micros(time))
     if isinstance(kind, NumericType):
         return _from_number(value.try_cast("decimal(38,9)"))
     raise InputError(

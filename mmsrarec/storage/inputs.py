@@ -36,6 +36,11 @@ DAY = 86_400_000_000  # microseconds
 # A number is seconds until the year 5138, then milliseconds, and so on; each with the factor to microseconds.
 MAGNITUDES = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
 
+# Text that is read as a number or as a time. ASCII to the very end, and bounded: Java's decimals also take the digits
+# of every script and blanks of every kind, and compute on 1e-999999999 for hours; a time of day has no date.
+NUMBER = r"^[+-]?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?\z"
+TIME = r"^[0-9]{4}-[ -~]{1,80}\z"
+
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 

@@ -21,7 +21,7 @@ from itertools import islice
 from math import sqrt
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
@@ -30,6 +30,7 @@ from mmsrarec.storage.transfer import FetchError
 
 MAX_BYTES = 64 * 2**20  # of a picture's file
 MAX_PIXELS = 50_000_000  # decoded at once; a JPEG above it is decoded reduced where that is enough
+MAX_SCANS = 256  # of a JPEG, each of which goes over the whole picture; encoders make some ten
 MAX_ASPECT = 20  # a thinner picture is padded with white (Qwen2.5-VL refuses above 200)
 THREADS = min(4, os.cpu_count() or 1)
 # Content decides, not the name; formats that start other programs (EPS) or are documents are left out.
@@ -164,6 +165,9 @@ def _decode(content: bytes, pixels: int) -> Image.Image:
         raise PictureError("not_a_picture", "no known picture format") from None
     except Exception as error:
         raise PictureError("broken", str(error)) from None
+    # Within the data of a scan these two bytes cannot be.
+    if image.format == "JPEG" and (scans := content.count(b"\xff\xda")) > MAX_SCANS:
+        raise PictureError("too_large", f"{scans:,} scans; at most {MAX_SCANS}")
     try:
         return _fit(_white(_upright(_load(image, pixels))), pixels)
     except PictureError:
@@ -181,8 +185,16 @@ def _load(image: Image.Image, pixels: int) -> Image.Image:
         image.draft(None, (round(image.width * shrink) or 1, round(image.height * shrink) or 1))
     if image.width * image.height > MAX_PIXELS or (progressive and full > MAX_PIXELS):
         raise PictureError("too_large", f"{full:,} pixels; at most {MAX_PIXELS:,}")
+    if (tile := _tile_pixels(image)) > MAX_PIXELS:
+        raise PictureError("too_large", f"a tile of {tile:,} pixels; at most {MAX_PIXELS:,}")
     image.load()
     return image
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Pixels of a tile of a TIFF, 0 for others: it is decoded whole, however little of it the picture shows."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -210,7 +222,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     low, high = 0.0, 65535.0
     if image.mode == "F" or values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
-    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
+    factor = 255.0 / max(high - low, 1e-12)
+    scaled = np.clip(values * factor - low * factor, 0, 255)  # not of the difference, which may be infinite
     return Image.fromarray(scaled.round().astype(np.uint8))
 
 

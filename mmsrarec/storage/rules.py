@@ -111,7 +111,7 @@ def _open(path: str, *names: str) -> pa.ChunkedArray | None:
     """The first of the columns `names` that the file has, None where it has none of them."""
     delimiter = next((DELIMITERS[suffix] for suffix in PurePosixPath(path).suffixes if suffix in DELIMITERS), None)
     if delimiter:
-        kind = csv.ParseOptions(delimiter=delimiter)
+        kind = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))  # 007 stays 007
         source = dataset.dataset(csv.read_csv(_content(path), parse_options=kind, convert_options=as_text))
     else:

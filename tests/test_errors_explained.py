@@ -18,7 +18,7 @@ from mmsrarec.cli import endings
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
-from mmsrarec.errors import InputError, LakeError, UserError, explained
+from mmsrarec.errors import InputError, LakeError, ModelError, StoreError, UserError, explained
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.spark import read_input, readable
 
@@ -198,7 +198,7 @@ def test_a_model_that_cannot_be_served(tmp_path: Path):
     assert "10000000" in told[1] and "lower engine.max_model_len" in told[1]
 
 
-def test_an_engine_whose_process_is_killed(config):
+def test_an_engine_that_fails_or_is_killed(config):
     class Sleeper:
         def process(self) -> int:
             return os.getpid()
@@ -206,10 +206,17 @@ def test_an_engine_whose_process_is_killed(config):
         def sleep(self) -> None:
             time.sleep(100)
 
+        def fail(self) -> None:
+            raise StoreError("s3://shop: 503")
+
     with batch._ray(config):
         actor = ray.remote(Sleeper).remote()
+        with pytest.raises(ray.exceptions.RayError) as refused:
+            ray.get(actor.fail.remote())
         process, answer = ray.get(actor.process.remote()), actor.sleep.remote()
         os.kill(process, signal.SIGKILL)
         with pytest.raises(ray.exceptions.RayError) as caught:
             ray.get(answer, timeout=60)
-    assert batch._cause(caught.value).startswith("its process or its machine died")
+    kind, said = batch._cause(caught.value)
+    assert kind is ModelError and said.startswith("its process or its machine died")
+    assert batch._cause(refused.value) == (StoreError, "s3://shop: 503")

@@ -5,17 +5,19 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from s3_fixtures import KEY, SECRET, Server
 
-from mmsrarec.collaborative import sasrec
+from mmsrarec.collaborative import checkpoint, fusion, text
 from mmsrarec.collaborative.index import UserIndex
-from mmsrarec.config import Config, Sasrec
+from mmsrarec.config import Config
 from mmsrarec.engines import delivery
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer
@@ -123,20 +125,35 @@ def test_what_a_dead_driver_was_answered_is_committed_once(s3_server: Server) ->
     assert files.listing(delivery.folder(config)) == []
 
 
-def test_checkpoint_bookmark_and_metrics(s3_server: Server) -> None:
-    config, place = settings(), sasrec.folder(settings())
-    network = Sasrec(dim=32, max_length=8)
-    model = sasrec.SasRec(3, network)
+def test_checkpoint_bookmark_fusion_and_metrics(s3_server: Server) -> None:
+    config = settings(sasrec={"dim": 32, "max_length": 8})
+    place, network = checkpoint.folder(config), config.sasrec
+    model = checkpoint.build(3, network)
     for facts in ({"first": 1}, {"second": 2}):
-        saved = sasrec.save(place, model, pa.array(["a", "b", "c"]), network, facts)
-    loaded = sasrec.load(place)
+        saved = checkpoint.save(place, model, pa.array(["a", "b", "c"]), network, facts)
+    loaded = checkpoint.load(place)
     assert (loaded.model_hash, loaded.facts, len(files.listing(place))) == (saved, {"second": 2}, 3)
     assert torch.equal(loaded.model.items.weight, model.items.weight)
     bookmark, chance = Bookmark(f"{place}/training.pt", "this", every=0), np.random.default_rng(0)
     bookmark.save({"epoch": 3}, chance)
     assert bookmark.load(chance) == {"epoch": 3} and Bookmark(f"{place}/training.pt", "that").load(chance) is None
+    fusion.save(fusion.place(config), fusion.fixed())
+    assert fusion.load(fusion.place(config)).hash == fusion.fixed().hash
+    checkpoint.drop_others(settings(sasrec={"network": "gru4rec"}))
+    assert checkpoint.describe(place) is None and files.find(fusion.place(config))
     metrics.write(config)
     assert b"mmsrarec_stage_rows" in files.read(f"{ROOT}/metrics.prom")
+
+
+def test_vectors_of_text_may_be_on_s3(s3_server: Server) -> None:
+    content = BytesIO()
+    pq.write_table(pa.table({"item_id": ["b", "a"], "vector": [[0.0, 1.0], [2.0, 0.0]]}), content)
+    s3.write("s3://shop/vectors/part.parquet", content.getvalue())
+    for place in ("s3://shop/vectors", "s3://shop/vectors/part.parquet"):
+        config = settings(sasrec={"text": True, "text_vectors": place})
+        assert text.read(config, pa.array(["a", "b"])).given.tolist() == [[2.0, 0.0], [0.0, 1.0]]
+    with pytest.raises(UserError, match=r"text_vectors"):
+        text.read(settings(sasrec={"text": True, "text_vectors": "s3://shop/none"}), pa.array(["a"]))
 
 
 def test_a_night_is_published_and_a_user_forgotten(s3_server: Server, monkeypatch) -> None:

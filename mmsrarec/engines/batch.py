@@ -9,6 +9,7 @@ through Ray: answers stay in staging until they are committed (delivery.py), so 
 import logging
 import os
 import re
+import sys
 import time
 import traceback
 import warnings
@@ -23,14 +24,14 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from mmsrarec import log
+from mmsrarec import errors, log
 from mmsrarec.config import Config
 from mmsrarec.engines import delivery, price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine, environment
-from mmsrarec.errors import ModelError, shortened
+from mmsrarec.errors import ModelError, UserError, shortened
 from mmsrarec.redact import hidden
 from mmsrarec.storage import runs
 from mmsrarec.storage.scratch import Scratch
@@ -40,7 +41,7 @@ START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
 LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive
 OBJECT_STORE_BYTES = 256 * 2**20
-OWN = re.compile(r"^mmsrarec\.errors\.\w+: ")  # what Python puts before an error of ours
+OWN = re.compile(r"^mmsrarec\.errors\.(\w+): ")  # what Python puts before an error of ours
 LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
 
 
@@ -85,7 +86,7 @@ class Replica:
             self._engine = VLLMEngine(config)
             Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
-            print(hidden(traceback.format_exc()), flush=True)  # for the log file
+            print(hidden(traceback.format_exc()), file=sys.stderr, flush=True)  # for the log file
             error.__cause__, error.__suppress_context__ = None, True
             self._failure = error
 
@@ -116,9 +117,10 @@ def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Deliver
         with _ray(config):
             _keep(stage, answers, delivered, _engine_answers(config, work), work.count)
     except ray.exceptions.RayError as error:
-        raise ModelError(
-            f"{stage.name}: the engine stopped: {_cause(error)}. What it answered before is kept; mend this and run "
-            "again to go on from there"
+        kind, said = _cause(error)
+        raise kind(
+            f"{stage.name}: the engine stopped: {said}. What it answered before is kept; mend this and run again to go "
+            "on from there"
         ) from error
 
 
@@ -249,14 +251,17 @@ def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) ->
     return own
 
 
-def _cause(error: BaseException) -> str:
-    """In words what Ray itself tells of; else what the first traceback ends with: that is the innermost, the others are
-    Ray's own path to it."""
+def _cause(error: BaseException) -> tuple[type[UserError], str]:
+    """Of which kind it is, and in words what Ray itself tells of; else what the first traceback ends with: that is the
+    innermost, the others are Ray's own path to it."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+        memory = "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+        return ModelError, memory
     if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)):
-        return f"its process or its machine died more than {RESTARTS} times"
+        return ModelError, f"its process or its machine died more than {RESTARTS} times"
     lines = str(error).split("\n\nThe above exception was")[0].splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    said = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
-    return OWN.sub("", shortened(" ".join(said), 500)) or type(error).__name__
+    rest = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
+    said = shortened(" ".join(rest), 500)
+    kind = getattr(errors, own[1]) if (own := OWN.match(said)) else ModelError
+    return kind, OWN.sub("", said) or type(error).__name__

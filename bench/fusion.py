@@ -20,6 +20,7 @@ import torch
 from scipy import sparse
 
 from mmsrarec.collaborative import embed, fusion, matrices
+from mmsrarec.collaborative import fusion_learning as learning
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.pieces import content, counting, counts, table
 from mmsrarec.collaborative.pieces.context import Context
@@ -27,7 +28,6 @@ from mmsrarec.collaborative.pieces.pool import Batch, ask
 from mmsrarec.collaborative.prerank import sizes
 from mmsrarec.config import Fusion, Sasrec
 from mmsrarec.evaluation import boosting, metrics
-from mmsrarec.training import fusion as learning
 from mmsrarec.training.sasrec_trainer import TrainingData, fit
 
 BATCH, NEIGHBORS, POSITIONS, K = 256, 100, 5, 10

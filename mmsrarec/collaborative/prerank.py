@@ -123,12 +123,13 @@ def sizes(settings: Fusion) -> dict[str, int]:
 def context(config: Config, known: Known) -> Context:
     """From the tables and the training part of the histories: held-out items are in nothing of it."""
     root, count = config.lake.root, len(known.items)
-    histories = tables.read(root, "histories", ["user_id", "item_ids", "timestamps", "split"]).sort_by("user_id")
-    rows = embed.training_part(histories.combine_chunks())["item_ids"]
-    training = embed.encode(rows, known.items)
-    if len(training.codes) != pc.sum(pc.list_value_length(rows)).as_py():
+    columns = ["user_id", "item_ids", "timestamps", "split", "held_out"]
+    histories = tables.read(root, "histories", columns).sort_by("user_id").combine_chunks()
+    part = embed.training_part(histories)
+    training = embed.encode(part["item_ids"], known.items)
+    if len(training.codes) != pc.sum(pc.list_value_length(part["item_ids"])).as_py():
         raise InputError(f"{config.table('histories')}: has items that the catalog has not; run build_cf again")
-    times = _times(histories)
+    times = _times(histories, part)
     catalog = tables.read(root, "catalog", ["item_id", "text", "interactions"]).sort_by("item_id")
     popularity = pc.fill_null(catalog["interactions"], 0).to_numpy().astype(float)
     not_seen(config, training, popularity)
@@ -159,14 +160,12 @@ def not_seen(config: Config, training: embed.Sequences, popularity: np.ndarray) 
         )
 
 
-def _times(histories: pa.Table) -> np.ndarray | None:
+def _times(histories: pa.Table, training: pa.Table) -> np.ndarray | None:
     """Seconds, one per item of the training part; None where the histories have none."""
-    lengths = [pc.sum(pc.list_value_length(histories[name])).as_py() for name in ("item_ids", "timestamps")]
+    lengths = [pc.sum(pc.list_value_length(histories[name])).as_py() for name in embed.LISTS]
     if lengths[0] != lengths[1]:
         return None
-    held_out = pc.not_equal(histories["split"], "train").to_numpy()
-    kept, _ = embed.before_last(histories["timestamps"], held_out)
-    return kept.flatten().to_numpy(zero_copy_only=False) / SECOND
+    return training["timestamps"].combine_chunks().flatten().to_numpy(zero_copy_only=False) / SECOND
 
 
 def sequence_vectors(vectors: np.ndarray, catalog_of_code: np.ndarray, items: int) -> np.ndarray:

@@ -14,6 +14,9 @@ Method = Literal[
     "ease",
     "tfidf",
     "sasrec",
+    "gru4rec",
+    "fusion",
+    "boosting",
     "mmsrarec",
 ]
 

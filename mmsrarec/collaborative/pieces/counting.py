@@ -70,6 +70,8 @@ def ease(both: sparse.csr_array, penalty: float = EASE_PENALTY) -> np.ndarray:
     dense.diagonal().add_(penalty)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(dense))
     del dense
+    if not inverse.is_contiguous():  # the inverse is symmetric; by columns, every product would copy all of it
+        inverse = inverse.T
     inverse /= -inverse.diagonal().clone()
     inverse.fill_diagonal_(0)
     return inverse.numpy()

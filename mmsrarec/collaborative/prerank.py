@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from mmsrarec.collaborative import embed, fusion
+from mmsrarec.collaborative import embed, fusion, meaning
 from mmsrarec.collaborative.candidates import filled
 from mmsrarec.collaborative.pieces import content, counting, table
 from mmsrarec.collaborative.pieces.asked import Asked
@@ -144,7 +144,7 @@ def context(config: Config, known: Known) -> Context:
         follows=known.follows,
         linear=counting.ease(counting.gram(training, count), settings.ease_penalty) if fits else None,
         text=text,
-        meaning=content.meaning_vectors(text, config.run.seed),
+        meaning=meaning.vectors(config, catalog, text),
         keywords=known.keywords,
         sequence=known.sequence,
         known=np.asarray(known.sequence.any(axis=1)),

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from mmsrarec import log
-from mmsrarec.collaborative import checkpoint
+from mmsrarec.collaborative import checkpoint, meaning
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
@@ -172,6 +172,9 @@ class _Methods:
 
     @cached_property
     def _evidence(self) -> fused.Evidence:
+        fit, asked = self._fit.lake.root, self._asked.lake.root
+        if fit != asked and tables.exists(fit, meaning.TABLE):  # the texts are the same in both
+            tables.replace(asked, meaning.TABLE, tables.read(fit, meaning.TABLE))
         return fused.evidence(Retriever(self._asked), self._test)
 
     def _unfit(self, method: str) -> str | None:

@@ -1,5 +1,5 @@
 """Gradient boosting over the same evidence as the fusion, on the fusion's best of each pool: what a model that is not
-linear would make of it. The trees start from the fusion's score and learn what to add. A baseline of the evaluation only;
+linear would make of it. The trees start from the fusion's score and learn what to add. A baseline of the evaluation;
 the night does not use it.
 """
 

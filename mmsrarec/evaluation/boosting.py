@@ -3,11 +3,16 @@ linear would make of it. The trees start from the fusion's score and learn what 
 the night does not use it.
 """
 
-import lightgbm
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mmsrarec.collaborative.fusion import Fusion, nobody
 from mmsrarec.collaborative.pieces.asked import ranks
+from mmsrarec.errors import ConfigError
+
+if TYPE_CHECKING:
+    import lightgbm
 
 DEPTH = 100  # of the fusion's list that it orders anew; what is below keeps its order
 ROUNDS = 300
@@ -30,7 +35,7 @@ SETTINGS = {
 class Boosting:
     """Fitted trees behind a fusion."""
 
-    def __init__(self, fusion: Fusion, trees: lightgbm.Booster):
+    def __init__(self, fusion: Fusion, trees: "lightgbm.Booster"):
         self._fusion, self._trees = fusion, trees
 
     def score(self, values: np.ndarray) -> np.ndarray:
@@ -49,6 +54,12 @@ class Boosting:
 
 def fit(fusion: Fusion, values: np.ndarray, answered: np.ndarray, seed: int, rounds: int = ROUNDS) -> Boosting:
     """From the fusion's own questions: values [questions, width, pieces], and the place of what was taken, -1: none."""
+    try:
+        import lightgbm  # a library of the system may be missing that nobody else needs
+    except OSError as error:
+        raise ConfigError(
+            f"lightgbm: {error}; install it (Debian: libgomp1) or leave boosting out of the methods"
+        ) from None
     values, answered = values[answered >= 0], answered[answered >= 0]
     prior = fusion.score(values)
     chosen = _best(prior)

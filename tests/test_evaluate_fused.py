@@ -36,7 +36,7 @@ def test_the_ranks_are_those_of_the_candidates(lake: Config) -> None:
     test = protocol.load(lake)
     validation = protocol.load(lake, "validation")
     models, facts = fused.learned(Retriever(lake), validation, lake.run.seed, 20)
-    assert facts["learned"] and facts["in_pool"] <= facts["questions"] == len(validation.users)
+    assert facts["learned"] and facts["in_pool"] <= facts["asked"] == len(validation.users)
     retriever = Retriever(lake)
     known = fused.evidence(retriever, test)
     assert set(models) == {"fusion", "boosting"}

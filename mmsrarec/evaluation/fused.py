@@ -45,7 +45,7 @@ def learned(retriever: Retriever, validation: TestSet, seed: int, fewest: int) -
         with retriever:
             values, places = questions.pools(retriever, validation.users, targets)
     in_pool = int((places >= 0).sum())
-    facts = {"questions": len(places), "in_pool": in_pool}
+    facts = {"asked": len(places), "in_pool": in_pool}
     if in_pool < fewest:
         return {"fusion": fusion.fixed()}, facts | {"learned": False}
     linear = learning.fit(values, places, seed)

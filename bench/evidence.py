@@ -81,6 +81,7 @@ def measured(users: int, arguments: argparse.Namespace) -> dict:
 def context(training, arguments: argparse.Namespace, rng):
     import numpy as np
 
+    from mmsrarec.collaborative import ease
     from mmsrarec.collaborative.pieces import content, counting
     from mmsrarec.collaborative.pieces.context import Context
 
@@ -95,7 +96,7 @@ def context(training, arguments: argparse.Namespace, rng):
         clock=counting.clock(training, None, items),
         together=pruned(counting.cosine(both)),
         follows=pruned(counting.transitions(training, items, 5, 0.8)),
-        linear=counting.ease(both) if arguments.ease else None,
+        linear=ease.weights(both, 100.0) if arguments.ease else None,
         text=text,
         meaning=content.meaning_vectors(text, 1),
         keywords=text,

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mmsrarec.collaborative import ease
 from mmsrarec.config import Config
 from mmsrarec.evaluation import item_item, metrics, outcome, protocol, tuning
 from mmsrarec.storage import tables
@@ -97,7 +98,7 @@ def test_item_knn_is_the_shrunk_cosine(data: item_item.Training, taken: np.ndarr
 
 
 def test_ease_is_its_closed_form(data: item_item.Training, taken: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_item, "BLOCK", 4)
+    monkeypatch.setattr(ease, "BLOCK", 4)
     inverse = np.linalg.inv(taken.T @ taken + 7.0 * np.eye(15))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from mmsrarec.collaborative import embed, fusion, meaning
+from mmsrarec.collaborative import ease, embed, fusion, meaning
 from mmsrarec.collaborative.candidates import filled
 from mmsrarec.collaborative.pieces import content, counting, table
 from mmsrarec.collaborative.pieces.asked import Asked
@@ -19,7 +19,6 @@ from mmsrarec.config import Config, Fusion
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 
-SECOND = 1_000_000  # microseconds
 WORDS = (
     "sasrec",
     "sasrec_gap",
@@ -142,7 +141,7 @@ def context(config: Config, known: Known) -> Context:
         clock=counting.clock(training, times, count),
         together=known.together,
         follows=known.follows,
-        linear=counting.ease(counting.gram(training, count), settings.ease_penalty) if fits else None,
+        linear=ease.weights(counting.gram(training, count), settings.ease_penalty) if fits else None,
         text=text,
         meaning=meaning.vectors(config, catalog, text),
         keywords=known.keywords,
@@ -161,11 +160,11 @@ def not_seen(config: Config, training: embed.Sequences, popularity: np.ndarray) 
 
 
 def _times(histories: pa.Table, training: pa.Table) -> np.ndarray | None:
-    """Seconds, one per item of the training part; None where the histories have none."""
+    """Microseconds, one per item of the training part; None where the histories have none."""
     lengths = [pc.sum(pc.list_value_length(histories[name])).as_py() for name in embed.LISTS]
     if lengths[0] != lengths[1]:
         return None
-    return training["timestamps"].combine_chunks().flatten().to_numpy(zero_copy_only=False) / SECOND
+    return training["timestamps"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 
 def sequence_vectors(vectors: np.ndarray, catalog_of_code: np.ndarray, items: int) -> np.ndarray:

@@ -128,7 +128,7 @@ class Fusion(Section):
     from_similar_users: Count = Field(30, description="from what similar users took next")
     from_keywords: Count = Field(10, description="whose keywords are near the history's")
     from_new: Count = Field(5, description="that nobody has taken yet, those near in text")
-    ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, thrice")
+    ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, twice")
     ease_penalty: float = Field(100.0, gt=0, description="of EASE's weights; more for few interactions")
     sentence_encoder: str | None = Field(
         None,

@@ -184,9 +184,9 @@ class _Methods:
             return None if checkpoint.describe(place) else f"{place}: no checkpoint; sasrec.network trains another"
         if method in lakes.FUSED and method not in self._fused:
             return "too few validation users to learn from (retrieve.fusion.min_users)"
-        items, most = len(self._test.items), self._config.evaluation.ease_items
+        items, most = len(self._test.items), self._config.retrieve.fusion.ease_items
         if method == cascade.METHOD and not lakes.asks_mllm(self._config):
             return "asked only in the night's cut, one question per user"
         if method == "ease" and items > most:
-            return f"{items:,} items are more than evaluation.ease_items={most:,}"
+            return f"{items:,} items are more than retrieve.fusion.ease_items={most:,}"
         return None

@@ -1,5 +1,5 @@
-"""Pools, evidence and fusion for synthetic users: time and peak memory by their number, the growth exponent, and what
-10 million users would take. `python bench/evidence.py [--users 10000 50000 200000] [--items 20000] [--threads 1]`.
+"""Pools, evidence and fusion for synthetic users: CPU seconds and peak memory by their number, the growth exponent, and
+what 10 million users would take. `python bench/evidence.py [--users 10000 50000 200000] [--items 20000] [--threads 1]`.
 
 Each size runs in a process of its own, so that peak memory is its own. Histories drift over the items as a shop's do;
 vectors are by chance, because speed does not depend on them. SASRec's states, the index and Spark's counts are measured
@@ -47,7 +47,7 @@ def in_a_process(users: int, arguments: argparse.Namespace) -> dict:
 
 
 def measured(users: int, arguments: argparse.Namespace) -> dict:
-    """Seconds and GiB for one number of users."""
+    """CPU seconds and GiB for one number of users."""
     import numpy as np
 
     from mmsrarec.collaborative import fusion
@@ -61,9 +61,9 @@ def measured(users: int, arguments: argparse.Namespace) -> dict:
     starts = np.repeat(rng.random(users) * 0.9, lengths)
     codes = ((starts + 0.1 * rng.random(lengths.sum())) * arguments.items).astype(np.int32)
     training = Sequences(codes, np.concatenate([[0], np.cumsum(lengths)]))
-    started = time.perf_counter()
+    started = time.process_time()
     made = context(training, arguments, rng)
-    counted = time.perf_counter()
+    counted = time.process_time()
     scorer, pairs, free = fusion.fixed(), 0, np.ones(arguments.items, bool)
     size = max(1, min(BATCH, CELLS // arguments.items))
     for start in range(0, users, size):
@@ -73,7 +73,7 @@ def measured(users: int, arguments: argparse.Namespace) -> dict:
         scores = scorer.score(table.values(made, asked))
         np.argpartition(-scores, KEPT, axis=1)
         pairs += int(asked.valid.sum())
-    done = time.perf_counter()
+    done = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"users": users, "pairs": pairs, "context": counted - started, "evidence": done - counted, "peak": peak}
 
@@ -81,6 +81,7 @@ def measured(users: int, arguments: argparse.Namespace) -> dict:
 def context(training, arguments: argparse.Namespace, rng):
     import numpy as np
 
+    from mmsrarec.collaborative import ease
     from mmsrarec.collaborative.pieces import content, counting
     from mmsrarec.collaborative.pieces.context import Context
 
@@ -95,7 +96,7 @@ def context(training, arguments: argparse.Namespace, rng):
         clock=counting.clock(training, None, items),
         together=pruned(counting.cosine(both)),
         follows=pruned(counting.transitions(training, items, 5, 0.8)),
-        linear=counting.ease(both) if arguments.ease else None,
+        linear=ease.weights(both, 100.0) if arguments.ease else None,
         text=text,
         meaning=content.meaning_vectors(text, 1),
         keywords=text,

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import torch
 from scipy import sparse
 
-from mmsrarec.collaborative import embed, fusion, matrices
+from mmsrarec.collaborative import ease, embed, fusion, matrices
+from mmsrarec.collaborative import fusion_learning as learning
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.pieces import content, counting, counts, table
 from mmsrarec.collaborative.pieces.context import Context
@@ -27,7 +28,6 @@ from mmsrarec.collaborative.pieces.pool import Batch, ask
 from mmsrarec.collaborative.prerank import sizes
 from mmsrarec.config import Fusion, Sasrec
 from mmsrarec.evaluation import boosting, metrics
-from mmsrarec.training import fusion as learning
 from mmsrarec.training.sasrec_trainer import TrainingData, fit
 
 BATCH, NEIGHBORS, POSITIONS, K = 256, 100, 5, 10
@@ -54,7 +54,7 @@ class World:
             clock=counting.clock(self.training, None, self.items),
             together=counting.cosine(both),
             follows=counting.transitions(self.training, self.items, 5, 0.8),
-            linear=counting.ease(both) if fits else None,
+            linear=ease.weights(both, 100.0) if fits else None,
             text=text,
             meaning=content.meaning_vectors(text, arguments.seed),
             keywords=sparse.csr_array((self.items, 1), dtype=np.float32),

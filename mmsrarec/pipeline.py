@@ -103,15 +103,16 @@ def _affordable(config: Config, run_id: str, left: list[str]) -> None:
 def _make_lakes(config: Config, run_id: str) -> None:
     """The lakes of evaluation.protocol, as far as this run has not made them: they keep its stages in their ledgers."""
     for lake in importlib.import_module("mmsrarec.evaluation.lakes").lakes(config):
-        rows = runs.ledger(lake.config, run_id)
+        lake_run = lake.run(run_id)
+        rows = runs.ledger(lake.config, lake_run)
         done = {row["stage"] for row in rows if row["status"] == "completed"}
         left = list(dropwhile(done.__contains__, lake.stages))
         for number, name in enumerate(left):
-            tables.delete(lake.config.lake.root, "rejects", f"run_id = '{run_id}' AND stage = '{name}'")
+            tables.delete(lake.config.lake.root, "rejects", f"run_id = '{lake_run}' AND stage = '{name}'")
             with log.context(stage=name):
                 log.say(f"{name}: of {lake.name}, {lake.config.lake.root}", "lake_stage")
-                _affordable(lake.config, run_id, left[number:])
-                _timed(name, lake.config, run_id)
+                _affordable(lake.config, lake_run, left[number:])
+                _timed(name, lake.config, lake_run)
 
 
 def _timed(name: str, config: Config, run_id: str) -> None:

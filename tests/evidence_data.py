@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmsrarec.collaborative import ease
 from mmsrarec.collaborative.content import weighted
 from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.pieces import content, counting
@@ -34,7 +35,7 @@ def context(
         clock=counting.clock(training, None, items),
         together=counting.cosine(both),
         follows=counting.transitions(training, items, 5, 0.8),
-        linear=counting.ease(both, 10.0),
+        linear=ease.weights(both, 10.0),
         text=text,
         meaning=content.meaning_vectors(text, 7),
         keywords=weighted([[f"color {item % 4}", "plain"] for item in range(items)]),

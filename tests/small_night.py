@@ -163,8 +163,9 @@ def _night(made: Config, run_id: str, date: str, shift: int) -> None:
 def _figures(run_id: str) -> list[dict]:
     about = {"run_id": run_id, "dataset": "shop", "users": 40, "seconds": 1.0}
     return [
-        about | {"protocol": "full", "method": method, "metric": metric, "k": 10, "value": value, "low": value - 0.05}
-        | {"high": value + 0.05}
+        about
+        | {"protocol": "user-split/full", "method": method, "metric": metric, "k": 10}
+        | {"value": value, "low": value - 0.05, "high": value + 0.05}
         for metric in ("hr", "ndcg")
         for method, value in (("popularity", 0.1), ("sasrec", 0.2), ("mmsrarec", 0.3))
     ]  # fmt: skip

@@ -53,6 +53,7 @@ HOMES = {
     "delta": ("storage/spark.py", "storage/jars.py"),
     "transformers": ("engines/template.py", "demo/"),
     "kubernetes": ("cluster/night.py",),
+    "sentence_transformers": ("engines/sentences.py",),
     "lightgbm": ("evaluation/boosting.py",),
     "PIL": ("storage/objects.py", "demo/"),
     "matplotlib": ("reports/page/plots.py", "reports/page/svg.py"),

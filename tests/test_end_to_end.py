@@ -18,7 +18,7 @@ from mmsrarec.config import Config, load
 from mmsrarec.schemas import KEYS, TABLES
 from mmsrarec.storage import tables
 
-WRITTEN = [name for name in TABLES if name not in ("rejects", "forgotten")]
+WRITTEN = [name for name in TABLES if name not in ("rejects", "forgotten", "item_vectors")]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     ledger = tables.read(config.lake.root, "runs").to_pylist()
     latest = max(row["run_id"] for row in ledger)
     ledger = [row for row in ledger if row["run_id"] == latest]
-    assert latest in again.stderr and len(ledger) == 10
+    assert latest in again.stderr and len(ledger) == 11
     assert sum(row["prompt_tokens"] + row["output_tokens"] for row in ledger) == 0
     plan = command("plan", "conf/local.yaml", *settings, "--set", "budget.tokens=0")
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout

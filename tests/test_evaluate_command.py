@@ -29,10 +29,8 @@ def opened(given: list[str]) -> Config:
     return load(CONFIG, given[1::2])
 
 
-@pytest.mark.parametrize(
-    "protocol",
-    ["leave_one_out", *(pytest.param(other, marks=pytest.mark.slow) for other in ("user_split", "time_split"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["leave_one_out", "user_split", "time_split"])
 def test_one_command_from_raw_files_to_the_figures(shop: Shop, tmp_path: Path, protocol: str) -> None:
     given = arguments(shop, tmp_path, protocol)
     done = command("evaluate", CONFIG, *given)

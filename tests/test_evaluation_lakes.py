@@ -84,12 +84,28 @@ def test_the_training_part_goes_by_held_out() -> None:
     assert part["item_ids"].to_pylist() == [["x"], [], ["x", "y"], ["x", "y"]]
 
 
-def test_without_training_users_the_index_has_everybodys_training_part() -> None:
+def test_the_index_has_training_users_or_the_training_part_of_all() -> None:
     histories = tables.from_rows("histories", HISTORIES)
     rows = indexed_rows(histories, 5).to_pylist()
     assert [(row["user_id"], row["next_item_id"]) for row in rows] == [("c", "y")]
-    nobody = histories.filter(pa.array([True, True, False, True]))
-    assert [(row["user_id"], row["next_item_id"]) for row in indexed_rows(nobody, 5).to_pylist()] == [("d", "y")]
+    rows = indexed_rows(histories, 5, everybody=True).to_pylist()
+    assert [(row["user_id"], row["next_item_id"]) for row in rows] == [("c", "y"), ("d", "y")]
+
+
+def test_a_second_network_is_trained_in_every_lake_by_an_entry_of_its_own(tmp_path: Path) -> None:
+    config = make_config(tmp_path, protocol="leave_one_out", methods=["gru4rec", "fusion"])
+    found = {}
+    for lake in lakes.lakes(config):
+        found[lake.name] = lake
+        best = tmp_path / "fit" / "models" / lake.config.sasrec.network
+        best.mkdir(parents=True, exist_ok=True)
+        name = f"{lake.config.sasrec.network}.json"
+        (best / name).write_text(json.dumps({"facts": {"best_epoch": 3 if "gru" in name else 5}}))
+    assert list(found) == ["fit", "fit, gru4rec", "test", "test, gru4rec"]
+    assert found["test"].stages == ("build_cf", "train_sasrec", "index_cf")
+    assert found["test, gru4rec"].stages == ("train_sasrec",)
+    assert (found["test"].config.sasrec.epochs, found["test, gru4rec"].config.sasrec.epochs) == (5, 3)
+    assert (found["test"].run("r"), found["test, gru4rec"].run("r")) == ("r", "r-gru4rec")
 
 
 def test_histories_from_before_the_column_hold_out_one_item(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import pytest
 from evidence_data import asked, context, sequences
 
 from mmsrarec.collaborative import fusion
+from mmsrarec.collaborative import fusion_learning as learning
 from mmsrarec.collaborative.fusion import LEVELS
 from mmsrarec.collaborative.pieces import table
 from mmsrarec.collaborative.pieces.asked import NOBODY, Asked
 from mmsrarec.errors import InputError
 from mmsrarec.evaluation import boosting
-from mmsrarec.training import fusion as learning
 
 PIECES = list(table.PIECES)
 QUESTIONS, WIDTH = 600, 12

@@ -7,6 +7,7 @@ import pytest
 from evidence_data import SIZES, asked, batch, context, sequences
 from scipy import sparse
 
+from mmsrarec.collaborative import ease
 from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
 from mmsrarec.collaborative.pieces import counting, table
 from mmsrarec.collaborative.pieces.asked import NOBODY, Asked, ranks
@@ -146,7 +147,7 @@ def test_counts_against_pairs_counted_one_by_one(histories: list[list[int]]) -> 
 def test_ease_is_the_ridge_regression_without_the_item_itself() -> None:
     rng = np.random.default_rng(4)
     taken = (rng.random((200, 6)) < 0.4).astype(float)
-    found = counting.ease(sparse.csr_array(taken.T @ taken), 5.0)
+    found = ease.weights(sparse.csr_array(taken.T @ taken), 5.0)
     for item in range(6):
         others = [other for other in range(6) if other != item]
         design = taken[:, others]
@@ -165,7 +166,7 @@ def test_the_clock_follows_times_and_without_them_the_order() -> None:
     rows = sequences(lists)
     by_order = counting.clock(rows, None, 50)
     assert np.corrcoef(np.argsort(np.argsort(by_order)), released)[0, 1] > 0.95
-    times = 1.6e9 + 86_400.0 * rows.codes
+    times = 1e6 * (1.6e9 + 86_400.0 * rows.codes)
     by_time = counting.clock(rows, times, 51)
     assert np.all(np.diff(by_time[:49]) > 0) and by_time[50] == 0.5
     places = np.concatenate([np.arange(len(row)) for row in lists]).astype(float)

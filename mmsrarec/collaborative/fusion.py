@@ -1,5 +1,5 @@
 """The linear fusion of all pieces of evidence: scores a pool, is one JSON file, gives levels. Learning it is
-training/fusion.py.
+fusion_learning.py.
 
 A piece comes in as its standardized value, as hinges at a few of its quantiles (so its effect is piecewise linear), as
 the logarithm of its rank within the user's pool, and as a mark where nothing is known. The score is linear in these.

@@ -63,7 +63,7 @@ def index_cf(config: Config, run_id: str) -> None:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
         trained = checkpoint.load(checkpoint.folder(config))
-        rows = indexed_rows(histories, config.index.positions)
+        rows = indexed_rows(histories, config.index.positions, everybody=config.evaluation.part is not None)
         version = version_of(config.index.collection, trained.model_hash, rows)
         with UserIndex(config) as index:
             if index.version == version:
@@ -76,11 +76,11 @@ def index_cf(config: Config, run_id: str) -> None:
         stage.versions |= {"sasrec": trained.model_hash, "index_version": version}
 
 
-def indexed_rows(histories: pa.Table, positions: int) -> pa.Table:
+def indexed_rows(histories: pa.Table, positions: int, everybody: bool = False) -> pa.Table:
     """user_id, item_ids before a position, next_item_id at it: the latest `positions` of each training user that have
-    something before them, a user's latest first. Where no user is one (leave-one-out), of everybody's training part."""
+    something before them, a user's latest first; `everybody`: of the training part of all histories."""
     training = pc.equal(histories["split"], "train")
-    rows = embed.training_part(histories.filter(training) if pc.any(training).as_py() else histories)
+    rows = embed.training_part(histories if everybody else histories.filter(training))
     parts = []
     for _ in range(positions):
         rows = rows.filter(pc.greater_equal(pc.list_value_length(rows["item_ids"]), 2))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from mmsrarec.collaborative import embed, fusion
+from mmsrarec.collaborative import ease, embed, fusion, meaning
 from mmsrarec.collaborative.candidates import filled
 from mmsrarec.collaborative.pieces import content, counting, table
 from mmsrarec.collaborative.pieces.asked import Asked
@@ -19,7 +19,6 @@ from mmsrarec.config import Config, Fusion
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
 
-SECOND = 1_000_000  # microseconds
 WORDS = (
     "sasrec",
     "sasrec_gap",
@@ -123,12 +122,13 @@ def sizes(settings: Fusion) -> dict[str, int]:
 def context(config: Config, known: Known) -> Context:
     """From the tables and the training part of the histories: held-out items are in nothing of it."""
     root, count = config.lake.root, len(known.items)
-    histories = tables.read(root, "histories", ["user_id", "item_ids", "timestamps", "split"]).sort_by("user_id")
-    rows = embed.training_part(histories.combine_chunks())["item_ids"]
-    training = embed.encode(rows, known.items)
-    if len(training.codes) != pc.sum(pc.list_value_length(rows)).as_py():
+    columns = ["user_id", "item_ids", "timestamps", "split", "held_out"]
+    histories = tables.read(root, "histories", columns).sort_by("user_id").combine_chunks()
+    part = embed.training_part(histories)
+    training = embed.encode(part["item_ids"], known.items)
+    if len(training.codes) != pc.sum(pc.list_value_length(part["item_ids"])).as_py():
         raise InputError(f"{config.table('histories')}: has items that the catalog has not; run build_cf again")
-    times = _times(histories)
+    times = _times(histories, part)
     catalog = tables.read(root, "catalog", ["item_id", "text", "interactions"]).sort_by("item_id")
     popularity = pc.fill_null(catalog["interactions"], 0).to_numpy().astype(float)
     not_seen(config, training, popularity)
@@ -141,9 +141,9 @@ def context(config: Config, known: Known) -> Context:
         clock=counting.clock(training, times, count),
         together=known.together,
         follows=known.follows,
-        linear=counting.ease(counting.gram(training, count), settings.ease_penalty) if fits else None,
+        linear=ease.weights(counting.gram(training, count), settings.ease_penalty) if fits else None,
         text=text,
-        meaning=content.meaning_vectors(text, config.run.seed),
+        meaning=meaning.vectors(config, catalog, text),
         keywords=known.keywords,
         sequence=known.sequence,
         known=np.asarray(known.sequence.any(axis=1)),
@@ -159,14 +159,12 @@ def not_seen(config: Config, training: embed.Sequences, popularity: np.ndarray) 
         )
 
 
-def _times(histories: pa.Table) -> np.ndarray | None:
-    """Seconds, one per item of the training part; None where the histories have none."""
-    lengths = [pc.sum(pc.list_value_length(histories[name])).as_py() for name in ("item_ids", "timestamps")]
+def _times(histories: pa.Table, training: pa.Table) -> np.ndarray | None:
+    """Microseconds, one per item of the training part; None where the histories have none."""
+    lengths = [pc.sum(pc.list_value_length(histories[name])).as_py() for name in embed.LISTS]
     if lengths[0] != lengths[1]:
         return None
-    held_out = pc.not_equal(histories["split"], "train").to_numpy()
-    kept, _ = embed.before_last(histories["timestamps"], held_out)
-    return kept.flatten().to_numpy(zero_copy_only=False) / SECOND
+    return training["timestamps"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 
 def sequence_vectors(vectors: np.ndarray, catalog_of_code: np.ndarray, items: int) -> np.ndarray:

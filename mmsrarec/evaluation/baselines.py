@@ -3,7 +3,7 @@ A baseline is a function: users [user_id, item_ids] -> scores of the whole catal
 
 It gets the same histories and the same items to rank as MMSRARec and has learned from the same training interactions.
 Scores are float [users, items], higher is better; -inf is an item the baseline knows nothing of. Nothing is trained
-here: counts come from the tables of build_cf, SASRec's logits from `collaborative.retrieve`.
+here: counts come from the tables of build_cf, logits from the checkpoints of train_sasrec.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec.collaborative import embed, matrices
-from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.collaborative.checkpoint import Checkpoint
 from mmsrarec.config import Config
 from mmsrarec.evaluation.outcome import Scorer
 from mmsrarec.storage import tables
@@ -35,14 +35,16 @@ def cooccurrence(config: Config, items: list[str]) -> Scorer:
     return score
 
 
-def sasrec(retriever: Retriever, items: list[str]) -> Scorer:
-    """SASRec's logits over its vocabulary."""
-    ours = matrices.codes(pa.array(retriever.vocabulary), pa.array(items))
-    known = np.flatnonzero(ours >= 0)
+def network(trained: Checkpoint, items: list[str]) -> Scorer:
+    """Logits of SASRec or GRU4Rec over its vocabulary; 0 for all of it where it knows nothing of the history."""
+    columns = matrices.codes(trained.vocabulary, pa.array(items))
+    known = np.flatnonzero(columns >= 0)
+    vectors = trained.model.item_vectors.detach().numpy()[known]
 
     def score(users: pa.Table) -> np.ndarray:
         scores = np.full((len(users), len(items)), -np.inf)
-        scores[:, ours[known]] = retriever.scores(users)[:, known]
+        states = embed.states(trained.model, embed.encode(users["item_ids"], trained.vocabulary))
+        scores[:, columns[known]] = states @ vectors.T
         return scores
 
     return score

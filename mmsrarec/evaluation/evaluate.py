@@ -3,7 +3,8 @@
 Values are shares in [0, 1] with the 95% bootstrap interval over users. k is 0 for the metrics without a cut-off:
 auc (per question, then averaged) and auc_pooled (all pairs together), both for the sampled protocol only, because
 the cascade ranks no item behind its candidates. seconds is the method's own time in this stage, its tuning included;
-answers that the engine gave before cost nothing, and SASRec's training is a stage of its own. Of a night the figures
+what several need (the evidence) counts for the first of them, answers that the engine gave before cost nothing, and a
+network's training is a stage of its own. Of a night the figures
 are about models and settings: while those stay, and SASRec is kept from night to night (sasrec.refresh_days), the last
 figures are shown again and no engine is asked.
 """
@@ -11,15 +12,16 @@ figures are shown again and no engine is asked.
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
 from mmsrarec import log
-from mmsrarec.collaborative import checkpoint
+from mmsrarec.collaborative import checkpoint, meaning
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
-from mmsrarec.evaluation import baselines, cascade, item_item, lakes, outcome, protocol, report, tuning
+from mmsrarec.evaluation import baselines, cascade, fused, item_item, lakes, outcome, protocol, report, tuning
 from mmsrarec.evaluation.figures import figures
 from mmsrarec.evaluation.outcome import Outcome, Scorer
 from mmsrarec.evaluation.protocol import TestSet
@@ -131,8 +133,11 @@ class _Methods:
             return None
         if method == cascade.METHOD:
             return cascade.run(self._config, self._stage, Retriever(config), test)
-        if method == "sasrec":
-            scorer = baselines.sasrec(Retriever(config), test.items)
+        if method in lakes.FUSED:
+            return fused.outcome(method, self._fused[method], self._evidence, test, self._listed)
+        if method in checkpoint.NETWORKS:
+            trained = checkpoint.load(checkpoint.folder(lakes.with_network(config, method)))
+            scorer = baselines.network(trained, test.items)
         elif method == "item_cooccurrence":
             scorer = baselines.cooccurrence(config, test.items)
         else:
@@ -157,11 +162,31 @@ class _Methods:
         self._stage.notes.setdefault("tuned", {})[method] = parameters
         return tuning.scorer(baseline, self._learned_from, parameters)
 
+    @cached_property
+    def _fused(self) -> Mapping[str, fused.Model]:
+        settings = self._config.retrieve.fusion
+        validation = protocol.load(self._fit, "validation", settings.max_users)
+        models, facts = fused.learned(Retriever(self._fit), validation, self._config.run.seed, settings.min_users)
+        self._stage.notes["fusion"] = facts
+        return models
+
+    @cached_property
+    def _evidence(self) -> fused.Evidence:
+        fit, asked = self._fit.lake.root, self._asked.lake.root
+        if fit != asked and tables.exists(fit, meaning.TABLE):  # the texts are the same in both
+            tables.replace(asked, meaning.TABLE, tables.read(fit, meaning.TABLE))
+        return fused.evidence(Retriever(self._asked), self._test)
+
     def _unfit(self, method: str) -> str | None:
         """Why a method cannot be asked here."""
-        items, most = len(self._test.items), self._config.evaluation.ease_items
+        if method in checkpoint.NETWORKS:
+            place = checkpoint.folder(lakes.with_network(self._asked, method))
+            return None if checkpoint.describe(place) else f"{place}: no checkpoint; sasrec.network trains another"
+        if method in lakes.FUSED and method not in self._fused:
+            return "too few validation users to learn from (retrieve.fusion.min_users)"
+        items, most = len(self._test.items), self._config.retrieve.fusion.ease_items
         if method == cascade.METHOD and not lakes.asks_mllm(self._config):
             return "asked only in the night's cut, one question per user"
         if method == "ease" and items > most:
-            return f"{items:,} items are more than evaluation.ease_items={most:,}"
+            return f"{items:,} items are more than retrieve.fusion.ease_items={most:,}"
         return None

@@ -6,7 +6,7 @@ what cannot be recommended is not in them. Nothing here has seen a held-out item
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
-from scipy.linalg import lapack
 
+from mmsrarec.collaborative import ease as linear
 from mmsrarec.collaborative import embed
 from mmsrarec.collaborative.content import Content
 from mmsrarec.config import Config
@@ -23,7 +23,6 @@ from mmsrarec.errors import InputError
 from mmsrarec.evaluation.outcome import Scorer
 from mmsrarec.storage import tables
 
-BLOCK = 1024
 TIE_BREAK = 1e-7  # of popularity, below what tells two similarities apart
 Learned = Callable[[sparse.csr_array], np.ndarray]
 
@@ -98,23 +97,10 @@ def item_knn(data: Training, shrinkage: float) -> Learned:
     return lambda histories: (histories @ similar).toarray() + least
 
 
-def ease(data: Training, l2: float) -> Learned:
-    """EASE (Steck 2019): the linear item-item model without a diagonal, in closed form. Holds items x items in float32
-    (19,220 items: 1.5 GB, and as much for a moment), so only up to evaluation.ease_items."""
-    gram = np.asfortranarray(data.together.toarray(), np.float32)
-    gram[np.diag_indices_from(gram)] += l2
-    factor, failed = lapack.spotrf(gram, lower=1, clean=0, overwrite_a=1)
-    inverse, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
-    if failed or failed_too:
-        raise InputError(f"EASE: the items' matrix has no inverse with l2={l2:g}; leave ease out of evaluation.methods")
-    for part in _blocks(len(inverse)):
-        corner = np.tril(inverse[part, part])
-        inverse[part, part] = corner + np.tril(corner, -1).T
-        inverse[part, part.stop :] = inverse[part.stop :, part].T
-    inverse = inverse.T  # the same, for it is symmetric, but laid out in rows
-    inverse /= -np.diag(inverse)
-    inverse[np.diag_indices_from(inverse)] = 0
-    return lambda histories: histories @ inverse
+def ease(data: Training, penalty: float) -> Learned:
+    """A dense matrix of items x items, so only up to retrieve.fusion.ease_items."""
+    learned = linear.weights(data.together, penalty)
+    return lambda histories: histories @ learned
 
 
 def tfidf(data: Training, _: float) -> Learned:
@@ -141,8 +127,3 @@ def weights(histories: embed.Sequences, items: int, decay: float) -> sparse.csr_
     totals = np.bincount(histories.rows, raw, minlength=len(histories))
     shares = (raw / totals[histories.rows]).astype(np.float32)
     return sparse.csr_array((shares, (histories.rows, histories.codes)), shape=(len(histories), items))
-
-
-def _blocks(length: int) -> Iterator[slice]:
-    for start in range(0, length, BLOCK):
-        yield slice(start, min(start + BLOCK, length))

@@ -5,23 +5,30 @@
     leave_one_out   two: lake.root/fit, where parameters are tuned on validation questions, and lake.root/test, whose
     time_split      models know what was asked there; see preparation/cuts.py
 
-In `test` nobody validates, so SASRec trains there for as many epochs as did best in `fit`.
+In `test` nobody validates, so a network trains there for as many epochs as did best in `fit`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmsrarec.collaborative import checkpoint
 from mmsrarec.config import Config
 
+FUSED = ("fusion", "boosting")  # the methods that need all evidence
+
 
 @dataclass(frozen=True)
 class Lake:
-    """A lake to be made: its configuration, and the stages that make it."""
+    """A lake to be made: its name, its configuration, and the stages that make it. The network that is not the one of
+    `sasrec.network` is trained by an entry of its own, whose stages stand in the ledger under another `run`."""
 
     name: str
     config: Config
     stages: tuple[str, ...]
+    also: str = ""
+
+    def run(self, run_id: str) -> str:
+        return f"{run_id}-{self.also}" if self.also else run_id
 
 
 def lakes(config: Config) -> Iterator[Lake]:
@@ -29,10 +36,23 @@ def lakes(config: Config) -> Iterator[Lake]:
     if config.evaluation.protocol is None:
         return
     if not two_lakes(config):
-        yield Lake("the lake", place(config, "test"), _stages(config))
+        yield from _networks(Lake("the lake", place(config, "test"), _stages(config)))
         return
-    yield Lake("fit", place(config, "fit"), _stages(config))
-    yield Lake("test", _as_long(place(config, "test"), place(config, "fit")), _stages(config))
+    yield from _networks(Lake("fit", place(config, "fit"), _stages(config)))
+    for lake in _networks(Lake("test", place(config, "test"), _stages(config))):
+        yield replace(lake, config=_as_long(lake.config, place(config, "fit")))
+
+
+def _networks(lake: Lake) -> Iterator[Lake]:
+    """The lake, and what it takes to train the other networks in it."""
+    yield lake
+    for network in checkpoint.NETWORKS:
+        if network in lake.config.evaluation.methods and network != lake.config.sasrec.network:
+            yield Lake(f"{lake.name}, {network}", with_network(lake.config, network), ("train_sasrec",), network)
+
+
+def with_network(config: Config, network: str) -> Config:
+    return config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"network": network})})
 
 
 def two_lakes(config: Config) -> bool:
@@ -60,12 +80,14 @@ def asks_mllm(config: Config) -> bool:
 def _stages(config: Config) -> tuple[str, ...]:
     if asks_mllm(config):
         return ("build_cf", "train_sasrec", "index_cf", "summarize_items")
-    return ("build_cf", "train_sasrec") if "sasrec" in config.evaluation.methods else ("build_cf",)
+    if set(FUSED) & set(config.evaluation.methods):
+        return ("build_cf", "train_sasrec", "index_cf")
+    return ("build_cf", "train_sasrec") if config.sasrec.network in config.evaluation.methods else ("build_cf",)
 
 
 def _as_long(test: Config, fit: Config) -> Config:
-    """SASRec trains as many epochs as did best in `fit`, if it was trained there."""
-    fitted = checkpoint.describe(checkpoint.folder(fit))
+    """The network trains as many epochs as did best in `fit`, if it was trained there."""
+    fitted = checkpoint.describe(checkpoint.folder(with_network(fit, test.sasrec.network)))
     if not fitted:
         return test
     settings = test.sasrec.model_copy(update={"epochs": fitted["facts"]["best_epoch"]})

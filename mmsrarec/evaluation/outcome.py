@@ -1,8 +1,8 @@
 """Asking a method that scores items, under both protocols at once, a batch of questions at a time.
 
 A `Scorer` is a function: users [user_id, item_ids] -> scores [users, items], higher is better, -inf for an item that it
-knows nothing of, NaN for one outside its pool. What is outside the pool is not ranked: a target there is a miss, and
-among the sampled negatives it stands last. Whoever scores a pool alone makes such a matrix by `dense`.
+knows nothing of, NaN for one that it does not rank: a target there is a miss, and among the sampled negatives it stands
+last.
 """
 
 import time
@@ -43,14 +43,6 @@ def run(method: str, scorer: Scorer, test: TestSet, listed: int = LISTED) -> Out
     return Outcome(method, time.monotonic() - started, target, negatives, Ranks(above, tied, others), lists)
 
 
-def dense(pools: np.ndarray, scores: np.ndarray, items: int) -> np.ndarray:
-    """Scores [users, pool] of the columns in pools [users, pool] (-1: padding) as [users, items], NaN outside."""
-    found = np.full((len(pools), items), np.nan)
-    rows, places = np.nonzero(pools >= 0)
-    found[rows, pools[rows, places]] = scores[rows, places]
-    return found
-
-
 def _rank(scorer: Scorer, test: TestSet, batch: slice, listed: int) -> tuple[np.ndarray, ...]:
     """Of some questions: scores of targets and negatives, the fields of Ranks over the full catalog, and the lists."""
     users = test.users.slice(batch.start, batch.stop - batch.start)
@@ -66,11 +58,11 @@ def _rank(scorer: Scorer, test: TestSet, batch: slice, listed: int) -> tuple[np.
     scores[rows, targets] = np.nan
     full = ranks(target, scores)
     scores[rows, targets] = target
-    lists = _top(scores, min(listed, len(test.items)))
+    lists = top(scores, min(listed, len(test.items)))
     return np.where(np.isnan(target), -np.inf, target), sampled, full.above, full.tied, full.others, lists
 
 
-def _top(scores: np.ndarray, count: int) -> np.ndarray:
+def top(scores: np.ndarray, count: int) -> np.ndarray:
     """Columns of the `count` highest scores of each row, best first; -1 where there are fewer that are numbers."""
     if not count:
         return np.empty((len(scores), 0), np.int64)

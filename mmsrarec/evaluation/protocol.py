@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmsrarec.collaborative import embed
+from mmsrarec.collaborative.moments import timed
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import rules, tables
@@ -26,7 +27,6 @@ from mmsrarec.storage import rules, tables
 NIGHT = "user_split"  # the cut of a lake that was made for no protocol
 USERS = pa.schema([("user_id", pa.string()), ("item_ids", pa.list_(pa.string()))])
 SECOND = 1_000_000  # of timestamps
-CLOCK = 365 * 24 * 3600 * SECOND  # timestamps below this all through are mere positions
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def candidates_table(test: TestSet) -> pa.Table:
 def _test_set(rows: list[dict], items: list[str], config: Config, most: int) -> TestSet:
     columns = {item: column for column, item in enumerate(items)}
     left_out: Counter = Counter()
-    clock = max((max(row["timestamps"] or [0], default=0) for row in rows), default=0) > CLOCK
+    clock = timed(np.array([moment for row in rows for moment in row["timestamps"] or ()], np.int64))
     asked: list[tuple[str, list[str], int, list[int], float]] = []
     users = 0
     for row in rows:

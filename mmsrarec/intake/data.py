@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from mmsrarec.collaborative import moments
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError, StoreError
 from mmsrarec.intake import dialect, facts, sources
@@ -19,7 +20,6 @@ MOST_ROWS = 3_000_000  # of a table that are read
 PICTURES = 60  # that are opened
 FEW_TESTED = 100  # test users; with fewer the evaluation's intervals say little
 SHORT = 2  # interactions; below, recommend marks a list as short_history
-CLOCK = 100_000_000 * 10**6  # microseconds: until March 1973 a number is a position in the order
 REMEDIES = {
     "null_item_id": "fill or remove these rows",
     "null_user_id": "fill or remove these rows; events before a login may carry a session's id",
@@ -188,11 +188,11 @@ def _about_times(taken: Interactions) -> Iterator[Finding]:
             "warning", where, f"every interaction has the same time, {_day(first)}: histories have no order",
             "map inputs.columns.timestamp to when it happened, or to the position in the user's history",
         )  # fmt: skip
-    elif last < CLOCK:
+    elif last < moments.CLOCK:
         said = f"numbers from {first / 1e6:g} to {last / 1e6:g}, taken as positions in the order"
         yield Finding("ok", where, said)
     else:
-        early = int((times < CLOCK).sum())
+        early = int((times < moments.CLOCK).sum())
         yield Finding("ok", where, f"times from {_day(first)} to {_day(last)}")
         if early:
             yield Finding(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mmsrarec.schemas.table import BOOLEAN, DOUBLE, LONG, LONGS, MODEL, RUN_ID, STRING, STRINGS, VERSION, Table
+from mmsrarec.schemas.table import BOOLEAN, DOUBLE, LONG, LONGS, MODEL, RUN_ID, STRING, STRINGS, VECTOR, VERSION, Table
 
 RESULTS: dict[str, Table] = {
     "histories": Table(
@@ -71,6 +71,17 @@ RESULTS: dict[str, Table] = {
             "model": MODEL,
             "prompt_version": (STRING, "of the prompt for keywords"),
             "run_id": RUN_ID,
+        },
+    ),
+    "item_vectors": Table(
+        "What the text of an item means, where `retrieve.fusion.sentence_encoder` names an encoder.",
+        ("item_id",),
+        ("train_fusion", "retrieve"),
+        {
+            "item_id": (STRING, "the item"),
+            "text_hash": (STRING, "of the text that was encoded"),
+            "encoder": (STRING, "its name and a hash of its weights"),
+            "vector": (VECTOR, "of length 1"),
         },
     ),
     "similar_users": Table(

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 STRING, LONG, DOUBLE, BOOLEAN = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 STRINGS, LONGS, TIME = pa.list_(pa.string()), pa.list_(pa.int64()), pa.timestamp("us", tz="UTC")
+VECTOR = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)

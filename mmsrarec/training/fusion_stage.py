@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 
 from mmsrarec import log
 from mmsrarec.collaborative import embed, fusion
-from mmsrarec.collaborative.matrices import codes
-from mmsrarec.collaborative.prerank import Preranker
+from mmsrarec.collaborative import fusion_learning as learning
+from mmsrarec.collaborative.questions import pools
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import guard, runs
-from mmsrarec.training import fusion as learning
 
 READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
 MIN_HISTORY = 1
@@ -81,7 +80,7 @@ def _learned(config: Config, retriever: Retriever, stage: runs.Stage) -> fusion.
     stage.rows_in = len(users)
     if len(users) < settings.min_users:
         return _too_few(f"{len(users):,} validation users", settings.min_users)
-    values, answered = _asked(retriever, retriever.preranker, users, targets)
+    values, answered = pools(retriever, users, targets)
     in_pool = int((answered >= 0).sum())
     if in_pool < settings.min_users:
         return _too_few(f"{in_pool:,} validation users whose next item is in their pool", settings.min_users)
@@ -93,20 +92,3 @@ def _learned(config: Config, retriever: Retriever, stage: runs.Stage) -> fusion.
 def _too_few(what: str, wanted: int) -> fusion.Fusion:
     log.say(f"train_fusion: {what}, below {wanted:,}: fixed weights serve", "fixed_weights")
     return fusion.fixed()
-
-
-def _asked(
-    retriever: Retriever, preranker: Preranker, users: pa.Table, targets: pa.Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence [users, width, pieces] of all pools, and the place of each target in its pool, -1 where it is not."""
-    similar = retriever.similar_users(users)
-    wanted = codes(targets, retriever.items)
-    parts, places, start = [], [], 0
-    for batch in retriever.batches(users, similar):
-        asked, _ = preranker.pools(batch)
-        parts.append(preranker.values(asked))
-        places.append(learning.answers(asked.pool, wanted[start : start + len(asked.pool)]))
-        start += len(asked.pool)
-    width = max(part.shape[1] for part in parts)
-    padded = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=np.nan) for part in parts]
-    return np.concatenate(padded), np.concatenate(places)

@@ -229,7 +229,7 @@ def _optimizer(model: Network, settings: Sasrec) -> torch.optim.Optimizer:
     decayed = [one for one in model.parameters() if one.dim() > 1 and id(one) not in tables]
     others = [one for one in model.parameters() if one.dim() <= 1 or id(one) in tables]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, lr=settings.step_size, betas=(0.9, 0.98), fused=True)
 
 
 def _epoch(
@@ -264,7 +264,7 @@ def step_size(settings: Sasrec, done: float) -> float:
     """The optimizer's step size after a share of all epochs."""
     rise = min(1.0, done / settings.warmup + 1e-3) if settings.warmup else 1.0
     fall = (1 + math.cos(math.pi * done)) / 2 if settings.schedule == "cosine" else 1.0
-    return settings.learning_rate * rise * fall
+    return settings.step_size * rise * fall
 
 
 def _drawn(data: TrainingData, rng: np.random.Generator) -> np.ndarray:

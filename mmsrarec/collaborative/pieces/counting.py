@@ -1,20 +1,18 @@
-"""Counts over training histories for what build_cf does not count: EASE, the clock, what is popular of late; and, for
+"""Counts over training histories for what build_cf does not count: the clock, what is popular of late; and, for
 histories that are in no lake, co-occurrence and transitions as build_cf counts them. Pure; histories come as codes.
 """
 
 import numpy as np
-import torch
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
 from mmsrarec.collaborative.embed import Sequences
+from mmsrarec.collaborative.moments import timed
 from mmsrarec.collaborative.pieces.context import quantiles
 
-EASE_PENALTY = 100.0
 CHUNK_USERS = 65_536
 RECENT = 0.1  # share of the interactions that are recent
 CLOCK_PENALTY = 1.0
-ORDER_ONLY_SECONDS = 10_000_000  # no time beyond: the times are places in an order, and no clock
 
 
 def taken(histories: Sequences, items: int) -> sparse.csr_array:
@@ -64,21 +62,10 @@ def transitions(histories: Sequences, items: int, window: int, decay: float) -> 
     return (sparse.diags_array(1 / np.maximum(total.sum(axis=1), 1e-12)).tocsr() @ total).tocsr()
 
 
-def ease(both: sparse.csr_array, penalty: float = EASE_PENALTY) -> np.ndarray:
-    """EASE's weights (Steck 2019), float32 [items, items]: time is cubic and memory three times this matrix."""
-    dense = torch.from_numpy(both.toarray().astype(np.float32))
-    dense.diagonal().add_(penalty)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(dense))
-    del dense
-    inverse /= -inverse.diagonal().clone()
-    inverse.fill_diagonal_(0)
-    return inverse.numpy()
-
-
 def clock(histories: Sequences, times: np.ndarray | None, items: int) -> np.ndarray:
     """Where an item's takers are in time, from 0 to 1 by shares of the interactions; 0.5 where nobody took it.
 
-    With `times` (seconds, one per code of the histories) their mean. Without (None, or mere places in an order) the
+    With `times` (microseconds, one per code of the histories) their mean. Without (None, or places in an order) the
     potential that comes nearest to a rise by one with every step of every history (HodgeRank, Jiang et al. 2011):
     what tends to come later in histories is later.
     """
@@ -95,17 +82,13 @@ def clock(histories: Sequences, times: np.ndarray | None, items: int) -> np.ndar
 
 def recent(histories: Sequences, times: np.ndarray | None, items: int) -> np.ndarray:
     """Interactions per item among the latest tenth; without times, among the last of each history."""
-    if timed(times) and times is not None and len(times):
+    if timed(times):
+        assert times is not None
         late = times >= np.quantile(times, 1 - RECENT)
     else:
         late = np.zeros(len(histories.codes), bool)
         late[histories.offsets[1:][histories.lengths > 0] - 1] = True
     return np.bincount(histories.codes[late], minlength=items).astype(float)
-
-
-def timed(times: np.ndarray | None) -> bool:
-    """Whether the times are of a clock."""
-    return times is not None and len(times) > 0 and float(np.max(times)) > ORDER_ONLY_SECONDS
 
 
 def _potential(histories: Sequences, items: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from mmsrarec.collaborative import matrices
@@ -82,13 +83,13 @@ def _best(scores: np.ndarray, open_to: np.ndarray, count: int) -> np.ndarray:
     count = min(count, scores.shape[1])
     if not count:
         return np.zeros((len(scores), 0), np.int64)
-    barred = np.where(open_to, scores, -np.inf)
-    found = np.argpartition(barred, -count, axis=1)[:, -count:]
-    found.sort(axis=1)
-    values = np.take_along_axis(barred, found, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    values = np.take_along_axis(values, order, axis=1)
-    return np.where(values > 0, np.take_along_axis(found, order, axis=1), NOBODY)
+    # Of equal scores at the end any may be taken, always the same ones. numpy's partition is slow where many are equal.
+    values, found = torch.topk(torch.from_numpy(np.where(open_to & (scores > 0), scores, -np.inf)), count, dim=1)
+    codes, order = found.sort(dim=1)
+    values = values.gather(1, order)
+    order = torch.argsort(values, dim=1, descending=True, stable=True)
+    values, codes = values.gather(1, order), codes.gather(1, order)
+    return torch.where(values > 0, codes, NOBODY).numpy()
 
 
 def _united(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

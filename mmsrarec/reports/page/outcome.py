@@ -87,7 +87,7 @@ def evaluation(config: Config, tonight: Tonight) -> Evaluation | None:
         of_run = [("run_id", "=", run_id), ("metric", "in", SHARES)]
         rows = tables.read(config.lake.root, "evaluation", filters=of_run).to_pylist()
         if rows:
-            names = sorted({row["protocol"] for row in rows if row["protocol"].count("/") == 1})  # no slice of one
+            names = sorted({row["protocol"] for row in rows if row["protocol"].count("/") <= 1})  # no slice of one
             return Evaluation(run_id, [_protocol(name, rows) for name in names])
     return None
 

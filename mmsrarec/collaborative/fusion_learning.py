@@ -13,7 +13,7 @@ from mmsrarec.collaborative.fusion import LEVELS, QUANTILES, REACH, Fusion, nobo
 from mmsrarec.collaborative.pieces.asked import NOBODY
 from mmsrarec.collaborative.pieces.table import PIECES
 
-PENALTY = 1e-3  # on the squared weights, of the mean loss per question
+PENALTY = 1e-2  # on the squared weights, of the mean loss per question
 STEPS = 100
 CHUNK = 512  # questions whose scores are computed at a time
 SAMPLED = 10  # places per question from which means, knots and edges are taken

@@ -1,0 +1,196 @@
+"""Clusters of several nodes on this machine: Ray's and Spark's own processes, in the end by whatever end of the tests.
+
+A node has a folder of its own as working directory, home and temporary folder, so that what a stage leaves on one node
+another does not find. `Node.kill` ends all processes of one at once, as when a machine is taken away.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pyspark
+
+BIN = Path(sys.executable).parent
+KEPT = str(Path(__file__).parent / "kept.py")
+SPARK_HOME = Path(os.environ.get("SPARK_HOME") or pyspark.__path__[0])
+PATIENCE_SECONDS = 120.0
+
+
+class Node:
+    """The processes that a command makes, in a folder of their own."""
+
+    def __init__(self, folder: Path, command: list[str], **variables: str):
+        self.folder = folder
+        for name in ("home", "tmp"):
+            (folder / name).mkdir(parents=True)
+        own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PWD": str(folder)}
+        environment = {**os.environ, **own, **variables}
+        environment.pop("XDG_CACHE_HOME", None)
+        with open(folder / "log", "w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, KEPT, *command],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """All at once: none has the time to tell anyone."""
+        for process in self.processes():
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        self.close()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+        self._process.stdin.close()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def close(nodes: list[Node]) -> None:
+    for node in nodes:
+        node.close()
+
+
+def until(what: str, holds: Callable[[], object], nodes: list[Node], patience: float = PATIENCE_SECONDS) -> None:
+    end = time.monotonic() + patience
+    while not holds():
+        dead = [node for node in nodes if not node.alive()]
+        if dead or time.monotonic() > end:
+            said = "\n".join(node.log[-2000:] for node in nodes)
+            raise AssertionError(f"{what}: not within {patience:.0f} s; {said}")
+        time.sleep(0.2)
+
+
+class RayCluster:
+    """A head that does no work, as in k8s/, and workers that are added."""
+
+    # A loaded machine is slow, but a dead node should be found in seconds.
+    CAREFUL = {"RAY_health_check_initial_delay_ms": "2000", "RAY_health_check_period_ms": "500"}
+    CAREFUL |= {"RAY_health_check_timeout_ms": "5000", "RAY_health_check_failure_threshold": "5"}
+    SMALL = ["--object-store-memory=80000000", "--disable-usage-stats", "--block", "--log-color=false"]
+
+    def __init__(self, folder: Path, **variables: str):
+        self.nodes: list[Node] = []
+        self.address = f"127.0.0.1:{free_port()}"
+        self._folder, self._variables = folder, self.CAREFUL | variables
+
+    def start(self) -> None:
+        port = int(self.address.split(":")[1])
+        client = f"--ray-client-server-port={free_port()}"
+        self._start("head", "--head", f"--port={port}", client, "--num-cpus=0", "--include-dashboard=false")
+        until("Ray's head answers", lambda: answers(port), self.nodes)
+
+    @property
+    def workers(self) -> list[Node]:
+        return self.nodes[1:]
+
+    def add(self, *resources: str) -> Node:
+        """One more worker, soon: `--num-cpus=1` and the like."""
+        told = [f"--address={self.address}", "--include-log-monitor=false", *resources]
+        return self._start(f"worker-{len(self.nodes)}", *told)
+
+    def wait(self) -> None:
+        for node in self.nodes:
+            until("Ray's node is up", lambda node=node: "Ray runtime started" in node.log, [node])
+
+    def _start(self, name: str, *arguments: str) -> Node:
+        folder = self._folder / name
+        ports = [f"--{which}={free_port()}" for which in ("dashboard-agent-listen-port", "runtime-env-agent-port")]
+        own = ["--node-ip-address=127.0.0.1", f"--node-name={name}", f"--temp-dir={folder / 'tmp'}"]
+        command = [str(BIN / "ray"), "start", *arguments, *self.SMALL, *ports, *own]
+        self.nodes.append(Node(folder, command, **self._variables))
+        return self.nodes[-1]
+
+
+@contextmanager
+def ray_cluster(folder: Path, *workers: str) -> Iterator[RayCluster]:
+    """A cluster with one worker per word of `workers`, its resources."""
+    cluster = RayCluster(folder)
+    try:
+        cluster.start()
+        for resources in workers:
+            cluster.add(*resources.split())
+        cluster.wait()
+        yield cluster
+    finally:
+        close(cluster.nodes)
+
+
+class SparkCluster:
+    """Spark's standalone master and its workers, of one core each."""
+
+    def __init__(self, folder: Path):
+        self.nodes: list[Node] = []
+        self._port, self._web, self._folder = free_port(), free_port(), folder
+        self.address = f"spark://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self._start("master", "master.Master", "--port", str(self._port), "--webui-port", str(self._web))
+        until("Spark's master answers", lambda: answers(self._web), self.nodes)
+
+    @property
+    def workers(self) -> list[Node]:
+        return self.nodes[1:]
+
+    def add(self) -> Node:
+        """One more worker, soon."""
+        name = f"spark-worker-{len(self.nodes)}"
+        work = self._folder / name / "tmp" / "work"
+        size = ["--cores", "1", "--memory", "1g", "--webui-port", "0", "--work-dir", str(work)]
+        return self._start(name, "worker.Worker", *size, self.address)
+
+    def wait(self) -> None:
+        until("Spark's workers are there", lambda: self._alive() == len(self.workers), self.nodes)
+
+    def _alive(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._web}/json/", timeout=10) as said:
+            return json.load(said)["aliveworkers"]
+
+    def _start(self, name: str, role: str, *arguments: str) -> Node:
+        command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{role}", "--host", "127.0.0.1"]
+        quick = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
+        self.nodes.append(Node(self._folder / name, [*command, *arguments], **quick))
+        return self.nodes[-1]
+
+
+@contextmanager
+def spark_cluster(folder: Path, workers: int) -> Iterator[SparkCluster]:
+    cluster = SparkCluster(folder)
+    try:
+        cluster.start()
+        for _ in range(workers):
+            cluster.add()
+        cluster.wait()
+        yield cluster
+    finally:
+        close(cluster.nodes)

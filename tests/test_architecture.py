@@ -42,7 +42,7 @@ MAY_IMPORT = {
 # Heavy library: the only places that import it.
 HOMES = {
     "vllm": ("engines/vllm.py",),
-    "ray": ("engines/batch.py",),
+    "ray": ("engines/batch.py", "engines/cluster.py"),
     "pymilvus": ("collaborative/index.py",),
     "deltalake": ("storage/delta.py", "storage/tables.py", "storage/upkeep.py"),
     "prometheus_client": ("reports/metrics.py",),

@@ -67,7 +67,7 @@ def session(config: Config) -> SparkSession:
     builder = SparkSession.builder.appName("mmsrarec")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # its Java was there before us, and prints where it will
     if not submitted:
-        builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
+        builder = builder.master(config.spark.place).config("spark.driver.memory", config.spark.driver_memory)
     settings = {
         **SETTINGS,
         "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
@@ -123,8 +123,8 @@ def _reachable(spark: SparkSession, path: str, setting: str) -> None:
     """Raise UserError where it is on S3 and this Spark has not learned to read there."""
     if not files.is_local(path) and path.startswith("s3") and not _has_s3a(spark):
         raise UserError(
-            f"{setting}={path}: this Spark has no s3a (the jars hadoop-aws and AWS SDK, 0.7 GB): run build_cf by "
-            "spark-submit on an image with them, or name local copies of the files"
+            f"{setting}={path}: this Spark has no s3a (hadoop-aws and what it needs, 14 MB): `python -m "
+            "mmsrarec.storage.jars --s3a` adds it to this environment's; or name local copies of the files"
         )
 
 

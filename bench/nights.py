@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,10 +35,10 @@ class Differences:
         self.examples += other.examples
 
 
-def compared(calm: Path, lake: Path) -> Differences:
+def compared(calm: Path | str, lake: Path | str, names: Iterable[str] = TABLES.keys() - {"locks"}) -> Differences:
     """The tables of `lake` against those of an undisturbed night. `locks` says who holds a lake, not what is in it."""
     found = Differences()
-    for name in TABLES.keys() - {"locks"}:
+    for name in names:
         _compare(name, _rows(calm, name), _rows(lake, name), found)
     return found
 
@@ -86,7 +87,7 @@ class Reader:
         return doubled or (name == "recommendations" and rows.num_rows not in (0, self._expected))
 
 
-def _rows(lake: Path, name: str) -> list[dict]:
+def _rows(lake: Path | str, name: str) -> list[dict]:
     return tables.read(str(lake), name).to_pylist()
 
 

@@ -50,6 +50,10 @@ class Node:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def wait(self, seconds: float) -> int:
+        """The status that the command ends with."""
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """All at once: none has the time to tell anyone."""
         for process in self.processes():

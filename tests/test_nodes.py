@@ -1,0 +1,148 @@
+"""Stages on clusters of several nodes, whose processes run on this machine, with inputs, pictures and lake on S3: none
+needs the driver's disk, and a node that is lost in mid-run costs its own work alone. What comes of it is what comes of
+a night on one machine."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Shop
+from nights import compared
+from nodes import BIN, Node, SparkCluster, close, ray_cluster, spark_cluster, until
+from s3_fixtures import Server, point_to, uploaded
+
+from mmsrarec.schemas import KEYS
+from mmsrarec.storage import files, jars, s3, tables
+
+BUCKET = "s3://cluster"
+MADE_BY_SPARK = ["histories", "catalog", "item_cooccurrence", "item_transitions"]
+MADE_BY_RAY = ["item_keywords", "candidates", "evidence", "staged_recommendations"]
+S3A = ROOT / "build" / "s3a"
+DRIVER = """
+import sys
+from mmsrarec import load_config, run
+run(load_config(sys.argv[1], dict(setting.split("=", 1) for setting in sys.argv[3:])), *sys.argv[2].split(","))
+"""
+
+
+@dataclass(frozen=True)
+class Far:
+    """A shop all of which is on S3; `lake` is its lake, `settings` (a.b=value) are those of its nights."""
+
+    server: Server
+    shop: Shop
+    folder: Path
+    lake: str = f"{BUCKET}/lake"
+    drivers: list[Node] = field(default_factory=list)
+
+    @property
+    def settings(self) -> list[str]:
+        given = dict(setting.split("=", 1) for setting in self.shop.settings)
+        places = {"items": "items.parquet", "interactions": "interactions.parquet", "images": "pictures"}
+        given |= {f"inputs.{name}": f"{BUCKET}/shop/{file}" for name, file in places.items()}
+        given |= {"lake.root": self.lake, "index.uri": str(self.folder / "milvus.db"), "engine.replicas": "2"}
+        return [f"{name}={value}" for name, value in given.items()]
+
+    @property
+    def options(self) -> list[str]:
+        return [argument for setting in self.settings for argument in ("--set", setting)]
+
+    def driver(self, command: list[object], **variables: str) -> Node:
+        """A driver in a folder of its own."""
+        place = self.folder / f"driver-{len(self.drivers)}"
+        self.drivers.append(Node(place, [str(part) for part in command], **variables))
+        return self.drivers[-1]
+
+    def different(self, names: list[str], lake: str = "") -> list[str]:
+        """What is not as in the night on one machine."""
+        return compared(self.shop.folder / "lake", lake or self.lake, names).examples
+
+
+@pytest.fixture(scope="module")
+def far(s3_process: Server, shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+    assert shop.first.returncode == 0, shop.first.stderr[-3000:]
+    with pytest.MonkeyPatch.context() as environment:
+        point_to(s3_process, environment)
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        s3_process.calm()
+        s3._asked(BUCKET, "create_bucket", Bucket="cluster")
+        uploaded(shop.folder / "shop", f"{BUCKET}/shop")
+        made = Far(s3_process, shop, tmp_path_factory.mktemp("far"))
+        yield made
+        close(made.drivers)
+        s3.delete(f"{BUCKET}/{one.name}" for one in s3.listing(BUCKET))
+
+
+@pytest.fixture(scope="module")
+def s3a() -> Path:
+    """The jars that a cluster's image has: fetched once."""
+    jars.install_s3a(jars.spark_home(), S3A)
+    return S3A
+
+
+def submitted(cluster: SparkCluster, s3a: Path) -> list[object]:
+    """spark-submit to the cluster, with little memory, and s3a on the class path."""
+    given = {"spark.executor.extraClassPath": f"{s3a}/*", "spark.driver.host": "127.0.0.1"}
+    given |= {"spark.executor.memory": "700m", "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
+    options = [part for name, value in given.items() for part in ("--conf", f"{name}={value}")]
+    memory = ["--driver-memory", "700m", "--driver-java-options", "-XX:TieredStopAtLevel=1"]
+    return [BIN / "spark-submit", "--master", cluster.address, "--driver-class-path", f"{s3a}/*", *memory, *options]
+
+
+@pytest.fixture(scope="module")
+def prepared(far: Far, s3a: Path) -> Far:
+    """build_cf has run on a cluster of two."""
+    with spark_cluster(far.folder / "spark", 2) as cluster:
+        job = [ROOT / "jobs" / "build_cf.py", "--config", ROOT / "conf" / "local.yaml", *far.options]
+        driver = far.driver([*submitted(cluster, s3a), *job])
+        assert driver.wait(400) == 0, driver.log[-3000:]
+        assert all(list((worker.folder / "tmp" / "work").glob("app-*/*")) for worker in cluster.workers), "both worked"
+    return far
+
+
+def test_spark_on_two_nodes_makes_what_spark_makes_on_one(prepared: Far) -> None:
+    assert prepared.different(MADE_BY_SPARK) == []
+    assert files.listing(f"{prepared.lake}/staging") == []
+
+
+def answered(far: Far, stage: str) -> list[str]:
+    """Files of answers that engines have written so far, for this stage."""
+    names = [file.name for file in files.listing(f"{far.lake}/staging") if file.name.endswith(".answers")]
+    return [name for name in names if name.startswith(stage)]
+
+
+def test_a_ray_node_that_is_lost_costs_its_own_work_alone(prepared: Far) -> None:
+    """Both nodes summarize; while they recommend, one is gone with all its processes."""
+    far = prepared
+    stages = "train_sasrec,index_cf,summarize_items,retrieve,recommend"
+    with ray_cluster(far.folder / "ray", "--num-cpus=1", "--num-cpus=1") as cluster:
+        command = [sys.executable, "-c", DRIVER, ROOT / "conf" / "local.yaml", stages, *far.settings]
+        driver = far.driver(command, RAY_ADDRESS=cluster.address)
+        until("answers of recommend", lambda: len(answered(far, "recommend")) >= 4, [driver], 400)
+        cluster.workers[0].kill()
+        there = answered(far, "recommend")
+        assert driver.wait(400) == 0, driver.log[-3000:]
+        assert all(node.alive() for node in cluster.nodes if node is not cluster.workers[0])
+    puts = Counter(one.split()[1] for one in far.server.requests() if one.startswith("PUT") and ".answers" in one)
+    assert len(puts) > len(there) and set(puts.values()) == {1}, "no file is asked again once it is answered"
+    assert far.different(MADE_BY_RAY) == []
+    assert_answered_once(far, ["summarize_items", "recommend"])
+
+
+def assert_answered_once(far: Far, stages: list[str]) -> None:
+    rows = tables.read(far.lake, "answers", KEYS["answers"]).to_pylist()
+    assert len(rows) == len({tuple(row.values()) for row in rows})
+    for stage in stages:
+        here, there = (_notes(lake, stage) for lake in (str(far.shop.folder / "lake"), far.lake))
+        assert there == here, stage
+    assert files.listing(f"{far.lake}/staging") == []
+
+
+def _notes(lake: str, stage: str) -> dict:
+    (row,) = tables.read(lake, "runs", filters=[("stage", "=", stage)]).to_pylist()
+    notes = json.loads(row["notes"])
+    return {name: notes[name] for name in ("engine_requests", "engine_errors", "answers_known")}

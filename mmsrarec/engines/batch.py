@@ -10,6 +10,7 @@ node that dies costs what its engine had not written yet: Ray starts that engine
 import logging
 import os
 import re
+import sys
 import time
 import traceback
 import warnings
@@ -25,14 +26,14 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from mmsrarec import log
+from mmsrarec import errors, log
 from mmsrarec.config import Config
 from mmsrarec.engines import cluster, delivery, price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
 from mmsrarec.engines.vllm import VLLMEngine
-from mmsrarec.errors import ConfigError, ModelError, shortened
+from mmsrarec.errors import ConfigError, ModelError, UserError, shortened
 from mmsrarec.redact import hidden
 from mmsrarec.storage import files, runs
 from mmsrarec.storage.scratch import Scratch
@@ -42,7 +43,7 @@ START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
 LOST_NODES = 20  # the same on a cluster, whose spot nodes come and go; a request still has only RESTARTS
 LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive
-OWN = re.compile(r"^mmsrarec\.errors\.\w+: ")  # what Python puts before an error of ours
+OWN = re.compile(r"^mmsrarec\.errors\.(\w+): ")  # what Python puts before an error of ours
 
 
 def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answers:
@@ -87,7 +88,7 @@ class Replica:
             self._engine = VLLMEngine(config)
             Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
-            print(hidden(traceback.format_exc()), flush=True)  # for the log file
+            print(hidden(traceback.format_exc()), file=sys.stderr, flush=True)  # for the log file
             error.__cause__, error.__suppress_context__ = None, True
             self._failure = error
 
@@ -118,9 +119,10 @@ def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Deliver
         with cluster.joined(config), _patient(config, stage):
             _keep(stage, answers, delivered, _engine_answers(config, work), work.count)
     except ray.exceptions.RayError as error:
-        raise ModelError(
-            f"{stage.name}: the engine stopped: {_cause(error)}. What it answered before is kept; mend this and run "
-            "again to go on from there"
+        kind, said = _cause(error)
+        raise kind(
+            f"{stage.name}: the engine stopped: {said}. What it answered before is kept; mend this and run again to go "
+            "on from there"
         ) from error
 
 
@@ -234,14 +236,17 @@ def _account_earlier(stage: runs.Stage) -> None:
         stage.notes["answers_known"] -= len(earlier)
 
 
-def _cause(error: BaseException) -> str:
-    """In words what Ray itself tells of; else what the first traceback ends with: that is the innermost, the others are
-    Ray's own path to it."""
+def _cause(error: BaseException) -> tuple[type[UserError], str]:
+    """Of which kind it is, and in words what Ray itself tells of; else what the first traceback ends with: that is the
+    innermost, the others are Ray's own path to it."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+        memory = "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
+        return ModelError, memory
     if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)):
-        return "its process or its machine died again and again"
+        return ModelError, "its process or its machine died again and again"
     lines = str(error).split("\n\nThe above exception was")[0].splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    said = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
-    return OWN.sub("", shortened(" ".join(said), 500)) or type(error).__name__
+    rest = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)
+    said = shortened(" ".join(rest), 500)
+    kind = getattr(errors, own[1]) if (own := OWN.match(said)) else ModelError
+    return kind, OWN.sub("", said) or type(error).__name__

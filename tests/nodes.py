@@ -6,12 +6,13 @@ another does not find. `Node.kill` ends all processes of one at once, as when a 
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,10 +25,19 @@ SPARK_HOME = Path(os.environ.get("SPARK_HOME") or pyspark.__path__[0])
 PATIENCE_SECONDS = 120.0
 
 
-class Node:
-    """The processes that a command makes, in a folder of their own."""
+def apart(command: list[str], hidden: Iterable[Path]) -> list[str]:
+    """The command with these folders empty, as on another machine; as it is where that is not allowed."""
+    mounts = [f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder in hidden]
+    for way in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        if mounts and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
+            return [*way, "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "apart", *command]
+    return command
 
-    def __init__(self, folder: Path, command: list[str], **variables: str):
+
+class Node:
+    """The processes that a command makes, in a folder of their own; they do not see what is in the hidden ones."""
+
+    def __init__(self, folder: Path, command: list[str], hidden: Iterable[Path] = (), **variables: str):
         self.folder = folder
         for name in ("home", "tmp"):
             (folder / name).mkdir(parents=True)
@@ -36,7 +46,7 @@ class Node:
         environment.pop("XDG_CACHE_HOME", None)
         with open(folder / "log", "w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, KEPT, *command],
+                [sys.executable, KEPT, *apart(command, hidden)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True,
             )  # fmt: skip
 
@@ -103,10 +113,10 @@ class RayCluster:
     CAREFUL |= {"RAY_health_check_timeout_ms": "5000", "RAY_health_check_failure_threshold": "5"}
     SMALL = ["--object-store-memory=80000000", "--disable-usage-stats", "--block", "--log-color=false"]
 
-    def __init__(self, folder: Path, **variables: str):
+    def __init__(self, folder: Path, hidden: Iterable[Path]):
         self.nodes: list[Node] = []
         self.address = f"127.0.0.1:{free_port()}"
-        self._folder, self._variables = folder, self.CAREFUL | variables
+        self._folder, self._hidden = folder, tuple(hidden)
 
     def start(self) -> None:
         port = int(self.address.split(":")[1])
@@ -132,14 +142,15 @@ class RayCluster:
         ports = [f"--{which}={free_port()}" for which in ("dashboard-agent-listen-port", "runtime-env-agent-port")]
         own = ["--node-ip-address=127.0.0.1", f"--node-name={name}", f"--temp-dir={folder / 'tmp'}"]
         command = [str(BIN / "ray"), "start", *arguments, *self.SMALL, *ports, *own]
-        self.nodes.append(Node(folder, command, **self._variables))
+        hidden = () if "--head" in arguments else self._hidden  # on the head is the driver
+        self.nodes.append(Node(folder, command, hidden, **self.CAREFUL))
         return self.nodes[-1]
 
 
 @contextmanager
-def ray_cluster(folder: Path, *workers: str) -> Iterator[RayCluster]:
-    """A cluster with one worker per word of `workers`, its resources."""
-    cluster = RayCluster(folder)
+def ray_cluster(folder: Path, *workers: str, hidden: Iterable[Path] = ()) -> Iterator[RayCluster]:
+    """A cluster with one worker for each of `workers`, its resources, from whom folders are hidden."""
+    cluster = RayCluster(folder, hidden)
     try:
         cluster.start()
         for resources in workers:
@@ -153,9 +164,9 @@ def ray_cluster(folder: Path, *workers: str) -> Iterator[RayCluster]:
 class SparkCluster:
     """Spark's standalone master and its workers, of one core each."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, hidden: Iterable[Path]):
         self.nodes: list[Node] = []
-        self._port, self._web, self._folder = free_port(), free_port(), folder
+        self._port, self._web, self._folder, self._hidden = free_port(), free_port(), folder, tuple(hidden)
         self.address = f"spark://127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -183,13 +194,13 @@ class SparkCluster:
     def _start(self, name: str, role: str, *arguments: str) -> Node:
         command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{role}", "--host", "127.0.0.1"]
         quick = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
-        self.nodes.append(Node(self._folder / name, [*command, *arguments], **quick))
+        self.nodes.append(Node(self._folder / name, [*command, *arguments], self._hidden, **quick))
         return self.nodes[-1]
 
 
 @contextmanager
-def spark_cluster(folder: Path, workers: int) -> Iterator[SparkCluster]:
-    cluster = SparkCluster(folder)
+def spark_cluster(folder: Path, workers: int, hidden: Iterable[Path] = ()) -> Iterator[SparkCluster]:
+    cluster = SparkCluster(folder, hidden)
     try:
         cluster.start()
         for _ in range(workers):

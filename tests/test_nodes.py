@@ -44,8 +44,18 @@ class Far:
         given = dict(setting.split("=", 1) for setting in self.shop.settings)
         places = {"items": "items.parquet", "interactions": "interactions.parquet", "images": "pictures"}
         given |= {f"inputs.{name}": f"{BUCKET}/shop/{file}" for name, file in places.items()}
-        given |= {"lake.root": self.lake, "index.uri": str(self.folder / "milvus.db"), "engine.replicas": "2"}
+        given |= {
+            "lake.root": self.lake,
+            "index.uri": str(self.folder / "drivers" / "milvus.db"),
+            "engine.replicas": "2",
+        }
         return [f"{name}={value}" for name, value in given.items()]
+
+    @property
+    def hidden(self) -> list[Path]:
+        """The drivers' disk, where no other node looks."""
+        (self.folder / "drivers").mkdir(exist_ok=True)
+        return [self.shop.folder, self.folder / "drivers"]
 
     @property
     def options(self) -> list[str]:
@@ -53,7 +63,7 @@ class Far:
 
     def driver(self, command: list[object], **variables: str) -> Node:
         """A driver in a folder of its own."""
-        place = self.folder / f"driver-{len(self.drivers)}"
+        place = self.folder / "drivers" / f"{len(self.drivers)}"
         self.drivers.append(Node(place, [str(part) for part in command], **variables))
         return self.drivers[-1]
 
@@ -96,7 +106,7 @@ def submitted(cluster: SparkCluster, s3a: Path) -> list[object]:
 @pytest.fixture(scope="module")
 def prepared(far: Far, s3a: Path) -> Far:
     """build_cf has run on a cluster of two."""
-    with spark_cluster(far.folder / "spark", 2) as cluster:
+    with spark_cluster(far.folder / "spark", 2, far.hidden) as cluster:
         job = [ROOT / "jobs" / "build_cf.py", "--config", ROOT / "conf" / "local.yaml", *far.options]
         driver = far.driver([*submitted(cluster, s3a), *job])
         assert driver.wait(400) == 0, driver.log[-3000:]
@@ -119,7 +129,7 @@ def test_a_ray_node_that_is_lost_costs_its_own_work_alone(prepared: Far) -> None
     """Both nodes summarize; while they recommend, one is gone with all its processes."""
     far = prepared
     stages = "train_sasrec,index_cf,summarize_items,retrieve,recommend"
-    with ray_cluster(far.folder / "ray", "--num-cpus=1", "--num-cpus=1") as cluster:
+    with ray_cluster(far.folder / "ray", "--num-cpus=1", "--num-cpus=1", hidden=far.hidden) as cluster:
         command = [sys.executable, "-c", DRIVER, ROOT / "conf" / "local.yaml", stages, *far.settings]
         driver = far.driver(command, RAY_ADDRESS=cluster.address)
         until("answers of recommend", lambda: len(answered(far, "recommend")) >= 4, [driver], 400)

@@ -5,6 +5,7 @@ Ray believes a node that says it has GPUs, so the places are real; what stands t
 
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from nodes import RayCluster, ray_cluster
 from mmsrarec.config import BUNDLED_MODEL, Config, load
 from mmsrarec.engines import batch, cluster
 from mmsrarec.engines.delivery import Origin
-from mmsrarec.engines.vllm import engine_arguments, environment
+from mmsrarec.engines.vllm import alone, engine_arguments, environment
 from mmsrarec.errors import ConfigError
 from mmsrarec.intake import model
 from mmsrarec.intake.model import Size
@@ -27,8 +28,10 @@ from mmsrarec.intake.model import Size
 SEVEN = Size(weights=15.5, kv_token=57_344)  # of Qwen2.5-VL-7B-Instruct, in GiB and bytes
 TEXT = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28}
 TEXT |= {"num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 128000, "dtype": "bfloat16"}
-TEXT |= {"rope_parameters": {"type": "mrope", "rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1e6}}
+TEXT |= {"rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1e6}}
+TEXT |= {"layer_types": ["full_attention"] * 28, "max_window_layers": 28, "tie_word_embeddings": False}
 VISION = {"depth": 32, "hidden_size": 1280, "out_hidden_size": 3584, "intermediate_size": 3420, "num_heads": 16}
+VISION |= {"fullatt_block_indexes": [7, 15, 23, 31]}
 WHOLE = ["engine.num_gpus=1", "engine.gpu_memory_utilization=0.9"]
 SHARED = ["engine.num_gpus=0.5", "engine.gpu_memory_utilization=0.45"]
 SPREAD = ["engine.num_gpus=2", "engine.tensor_parallel_size=2"]
@@ -57,13 +60,30 @@ def test_a_gpu_engine_overlaps_scheduling_and_computing() -> None:
 def test_the_model_fits_the_gpus_that_the_file_names(settings: list[str], gpu: float, words: str) -> None:
     config = configured(*settings, "engine.address=local", "engine.replicas=1")
     (found,) = [one for one in model.about_gpus(config, SEVEN, [gpu, gpu]) if one.where != "engine.num_gpus"]
-    assert words in found.message, found
+    assert words in found.what, found
 
 
 def test_engines_that_do_not_share_fairly_are_refused() -> None:
     for settings in (["engine.num_gpus=0.5"], ["engine.num_gpus=2"], ["engine.tensor_parallel_size=2"]):
         with pytest.raises(ConfigError, match="num_gpus"):
             configured(*settings)
+
+
+@pytest.mark.parametrize(("settings", "waits"), [(SHARED, True), (WHOLE, False)])
+def test_engines_that_share_a_gpu_start_one_after_the_other(settings, waits: bool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    config, started = configured(*settings), threading.Event()
+
+    def another() -> None:
+        with alone(config):
+            started.set()
+
+    thread = threading.Thread(target=another)
+    with alone(config):
+        thread.start()
+        assert started.wait(0.5 if waits else 10) is not waits
+    assert started.wait(10)
+    thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +96,7 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((BUNDLED_MODEL / "config.json").read_text())
     config["text_config"] |= TEXT
     config["vision_config"] |= VISION
-    (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     return folder
 
 

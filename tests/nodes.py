@@ -7,6 +7,7 @@ another does not find. `Node.kill` ends all processes of one at once, as when a 
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -25,13 +27,21 @@ SPARK_HOME = Path(os.environ.get("SPARK_HOME") or pyspark.__path__[0])
 PATIENCE_SECONDS = 120.0
 
 
-def apart(command: list[str], hidden: Iterable[Path]) -> list[str]:
-    """The command with these folders empty, as on another machine; as it is where that is not allowed."""
-    mounts = [f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder in hidden]
+@cache
+def unshared() -> list[str]:
+    """The command before a command that has mounts of its own; none where that is not allowed."""
     for way in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        if mounts and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
-            return [*way, "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "apart", *command]
-    return command
+        if shutil.which("unshare") and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
+            return way
+    return []
+
+
+def apart(command: list[str], hidden: Iterable[Path]) -> list[str]:
+    """The command with these folders empty, as on another machine, if that is allowed."""
+    mounts = [f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder in hidden]
+    if not mounts or not unshared():
+        return command
+    return [*unshared(), "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "apart", *command]
 
 
 class Node:

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +25,7 @@ import pyspark
 BIN = Path(sys.executable).parent
 KEPT = str(Path(__file__).parent / "kept.py")
 SPARK_HOME = Path(os.environ.get("SPARK_HOME") or pyspark.__path__[0])
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 
 
 @cache
@@ -127,6 +128,7 @@ class RayCluster:
         self.nodes: list[Node] = []
         self.address = f"127.0.0.1:{free_port()}"
         self._folder, self._hidden = folder, tuple(hidden)
+        self.sessions = Path(tempfile.mkdtemp(prefix="n"))  # short: the names of Ray's sockets start with it
 
     def start(self) -> None:
         port = int(self.address.split(":")[1])
@@ -150,7 +152,7 @@ class RayCluster:
     def _start(self, name: str, *arguments: str) -> Node:
         folder = self._folder / name
         ports = [f"--{which}={free_port()}" for which in ("dashboard-agent-listen-port", "runtime-env-agent-port")]
-        own = ["--node-ip-address=127.0.0.1", f"--node-name={name}", f"--temp-dir={folder / 'tmp'}"]
+        own = ["--node-ip-address=127.0.0.1", f"--node-name={name}", f"--temp-dir={self.sessions / name}"]
         command = [str(BIN / "ray"), "start", *arguments, *self.SMALL, *ports, *own]
         hidden = () if "--head" in arguments else self._hidden  # on the head is the driver
         self.nodes.append(Node(folder, command, hidden, **self.CAREFUL))
@@ -169,6 +171,7 @@ def ray_cluster(folder: Path, *workers: str, hidden: Iterable[Path] = ()) -> Ite
         yield cluster
     finally:
         close(cluster.nodes)
+        shutil.rmtree(cluster.sessions, ignore_errors=True)
 
 
 class SparkCluster:

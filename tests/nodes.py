@@ -152,7 +152,9 @@ class RayCluster:
     def _start(self, name: str, *arguments: str) -> Node:
         folder = self._folder / name
         ports = [f"--{which}={free_port()}" for which in ("dashboard-agent-listen-port", "runtime-env-agent-port")]
-        own = ["--node-ip-address=127.0.0.1", f"--node-name={name}", f"--temp-dir={self.sessions / name}"]
+        # Each its own, so that the driver, at the machine's, joins the head.
+        host = [] if "--head" in arguments else [f"--node-ip-address=127.0.0.{len(self.nodes) + 1}"]
+        own = [*host, f"--node-name={name}", f"--temp-dir={self.sessions / name}"]
         command = [str(BIN / "ray"), "start", *arguments, *self.SMALL, *ports, *own]
         hidden = () if "--head" in arguments else self._hidden  # on the head is the driver
         self.nodes.append(Node(folder, command, hidden, **self.CAREFUL))
@@ -205,7 +207,8 @@ class SparkCluster:
             return json.load(said)["aliveworkers"]
 
     def _start(self, name: str, role: str, *arguments: str) -> Node:
-        command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{role}", "--host", "127.0.0.1"]
+        command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{role}"]
+        command += ["--host", f"127.0.0.{len(self.nodes) + 1}"]
         quick = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
         self.nodes.append(Node(self._folder / name, [*command, *arguments], self._hidden, **quick))
         return self.nodes[-1]

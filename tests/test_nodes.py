@@ -55,6 +55,7 @@ class Far:
             "lake.root": self.lake,
             "index.uri": str(self.folder / "drivers" / "milvus.db"),
             "engine.replicas": "2",
+            "engine.kv_cache_gb": "0.25",
         }
         return [f"{name}={value}" for name, value in given.items()]
 

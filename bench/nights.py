@@ -3,7 +3,6 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,10 +34,10 @@ class Differences:
         self.examples += other.examples
 
 
-def compared(calm: Path | str, lake: Path | str, names: Iterable[str] = TABLES.keys() - {"locks"}) -> Differences:
+def compared(calm: Path, lake: Path) -> Differences:
     """The tables of `lake` against those of an undisturbed night. `locks` says who holds a lake, not what is in it."""
     found = Differences()
-    for name in names:
+    for name in TABLES.keys() - {"locks"}:
         _compare(name, _rows(calm, name), _rows(lake, name), found)
     return found
 
@@ -119,3 +118,11 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) <= TOLERANCE * max(1.0, abs(one))
     return one == other
+
+
+def differences(calm: Path | str, lake: Path | str, names: list[str]) -> list[str]:
+    """The same of some tables, in words."""
+    found = Differences()
+    for name in names:
+        _compare(name, _rows(calm, name), _rows(lake, name), found)
+    return found.examples

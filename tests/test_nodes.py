@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Shop
-from nights import compared
+from nights import differences
 from nodes import BIN, Node, RayCluster, SparkCluster, close, ray_cluster, spark_cluster, unshared, until
 from s3_fixtures import Server, point_to, uploaded
 from test_engine_batch import run
@@ -77,7 +77,7 @@ class Far:
 
     def different(self, names: list[str], lake: str = "") -> list[str]:
         """What is not as in the night on one machine."""
-        return compared(self.shop.folder / "lake", lake or self.lake, names).examples
+        return differences(self.shop.folder / "lake", lake or self.lake, names)
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ class Reader:
         return doubled or (name == "recommendations" and rows.num_rows not in (0, self._expected))
 
 
-def _rows(lake: Path, name: str) -> list[dict]:
+def _rows(lake: Path | str, name: str) -> list[dict]:
     return tables.read(str(lake), name).to_pylist()
 
 
@@ -126,3 +126,11 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) <= TOLERANCE * max(1.0, abs(one))
     return one == other
+
+
+def differences(calm: Path | str, lake: Path | str, names: list[str]) -> list[str]:
+    """The same of some tables, in words."""
+    found = Differences()
+    for name in names:
+        _compare(name, _rows(calm, name), _rows(lake, name), found)
+    return found.examples

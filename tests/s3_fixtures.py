@@ -48,14 +48,26 @@ def s3_process() -> Iterator[Server]:
             running.kill()
 
 
+def point_to(server: Server, environment: pytest.MonkeyPatch) -> None:
+    """Have all S3 of this process, and of those that it starts, be at the server."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        environment.delenv(name, raising=False)
+    values = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
+    values |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}", "AWS_ALLOW_HTTP": "true"}
+    for name, value in values.items():
+        environment.setenv(name, value)
+
+
+def uploaded(folder: Path, address: str) -> str:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            s3.write(f"{address}/{path.relative_to(folder)}", path.read_bytes())
+    return address
+
+
 @pytest.fixture
 def s3_server(s3_process: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    values = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
-    values |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_process.port}", "AWS_ALLOW_HTTP": "true"}
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
+    point_to(s3_process, monkeypatch)
     s3_process.calm()
     s3._asked("s3://shop", "create_bucket", Bucket=s3_process.bucket)
     yield s3_process

@@ -240,6 +240,14 @@ def _engines(name: str) -> set[str]:
     }
 
 
+def test_a_folder_goes_with_the_marks_that_hadoop_makes_of_it(s3_server: Server) -> None:
+    for key in ("staging/rows/", "staging/rows/_temporary/0/", "staging/rows/part-0.parquet", "staging/other"):
+        s3._asked("s3://shop", "put_object", Bucket=s3_server.bucket, Key=key, Body=b"")
+    assert [file.name for file in files.listing("s3://shop/staging/rows")] == ["part-0.parquet"]
+    files.delete_folder("s3://shop/staging/rows")
+    assert [one.name for one in s3.listing("s3://shop")] == ["staging/other"]
+
+
 def test_nothing_is_left_in_the_environment_of_a_ray_job() -> None:
     """Ray shows a job's environment to whoever may see the cluster."""
     from mmsrarec.engines.vllm import environment

@@ -4,20 +4,13 @@ from pathlib import Path
 
 import pytest
 from conftest import Shop, command
-from s3_fixtures import KEY, SECRET, Server
+from s3_fixtures import KEY, SECRET, Server, uploaded
 
 from mmsrarec.config.settings import BUNDLED_MODEL
-from mmsrarec.storage import files, s3, tables
+from mmsrarec.storage import files, tables
 
 ROOT = "s3://shop/lake"
 COLUMNS = ["user_id", "rank", "item_id", "score", "because", "model"]
-
-
-def uploaded(folder: Path, address: str) -> str:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            s3.write(f"{address}/{path.relative_to(folder)}", path.read_bytes())
-    return address
 
 
 @pytest.mark.slow

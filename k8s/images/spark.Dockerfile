@@ -25,15 +25,10 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
         pyspark delta-spark deltalake pyarrow pandas numpy pydantic pyyaml typer rich psutil prometheus_client \
     && uv pip install --system --no-cache --compile-bytecode --no-deps .
 
-# hadoop-aws of the Hadoop that this Spark is built with; what else it names is in Spark already.
 RUN ln -s "$(python -c 'import pyspark; print(pyspark.__path__[0])')" /opt/spark \
     && mkdir /opt/spark/work-dir \
-    && python -m mmsrarec.storage.jars \
-    && touch /tmp/empty.py \
-    && spark-submit --master 'local[1]' --conf spark.jars.ivy=/tmp/ivy \
-        --packages org.apache.hadoop:hadoop-aws:3.5.0 --exclude-packages 'org.apache.hadoop:hadoop-client-*' /tmp/empty.py \
-    && mv /tmp/ivy/jars/*.jar /opt/spark/jars/ \
-    && rm -rf /tmp/ivy /tmp/empty.py /tmp/versions.txt
+    && python -m mmsrarec.storage.jars --s3a \
+    && rm -rf /tmp/versions.txt
 
 RUN useradd --uid 185 --create-home spark
 USER 185:185

@@ -8,8 +8,8 @@ import typer
 
 from mmsrarec import noise
 from mmsrarec.cli import endings
-from mmsrarec.cli.options import Commands, ConfigPath, Settings
-from mmsrarec.config import load
+from mmsrarec.cli.options import Addresses, Commands, ConfigPath, Settings
+from mmsrarec.config import at, load
 from mmsrarec.pipeline import STAGES
 from mmsrarec.reports import ledger
 from mmsrarec.storage.runs import new_run_id
@@ -36,9 +36,10 @@ def run(
     config: ConfigPath,
     settings: Settings = None,
     first: Annotated[str, typer.Option("--from", metavar="STAGE", help="Start with this stage.")] = "build_cf",
+    address: Addresses = None,
 ) -> None:
     """Every stage in order: from items and interactions to lists with reasons, and their evaluation."""
-    sys.exit(endings.run(lambda: load(config, settings or []), _stages_from(first)))
+    sys.exit(endings.run(lambda: load(config, [*(settings or []), *at(address)]), _stages_from(first)))
 
 
 @app.command()
@@ -81,13 +82,14 @@ def plan(
     pilot: Annotated[
         bool, typer.Option("--pilot", help="Ask the engine about plan.sample items first: how long are its answers?")
     ] = False,
+    address: Addresses = None,
 ) -> None:
     """What a run would ask its engines: items, pairs, tokens, hours, money per stage; starts none without --pilot."""
 
     def work() -> None:
         from mmsrarec.planning.report import show
 
-        loaded = load(config, settings or [])
+        loaded = load(config, [*(settings or []), *at(address)])
         with noise.diverted(None):
             show(loaded, fresh, pilot)
 
@@ -184,13 +186,14 @@ def check(
     config: ConfigPath,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+    address: Addresses = None,
 ) -> None:
     """What is wrong with the data, the model and this machine, worst first, each with its remedy; starts no engine."""
 
     def work() -> int:
         from mmsrarec.intake.check import check as report
 
-        return report(load(config, settings or []), as_json)
+        return report(load(config, [*(settings or []), *at(address)]), as_json)
 
     sys.exit(endings.guarded(work))
 
@@ -211,8 +214,8 @@ def night(
 
 
 def _add_stage(name: str) -> None:
-    def command(config: ConfigPath, settings: Settings = None) -> None:
-        sys.exit(endings.run(lambda: load(config, settings or []), [name]))
+    def command(config: ConfigPath, settings: Settings = None, address: Addresses = None) -> None:
+        sys.exit(endings.run(lambda: load(config, [*(settings or []), *at(address)]), [name]))
 
     app.command(name, help=f"{STAGES[name].summary} (One stage of `run`.)")(command)
 

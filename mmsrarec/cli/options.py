@@ -1,4 +1,4 @@
-"""What commands share: --log-format, CONFIG, --set."""
+"""What commands share: --log-format, CONFIG, --set, --address."""
 
 import inspect
 from collections.abc import Callable
@@ -41,4 +41,12 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; c
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; may be given many times.", show_default=False),
+]
+ADDRESS = (
+    "Work on a cluster: Ray's as HOST:PORT or auto, Spark's as spark://HOST:PORT, yarn, k8s://…; twice for both. "
+    "Default: RAY_ADDRESS and SPARK_MASTER (or MASTER) in the environment, else this machine."
+)
+Addresses = Annotated[
+    list[str] | None,
+    typer.Option("--address", metavar="ADDRESS", help=ADDRESS, show_default=False),
 ]

@@ -4,7 +4,7 @@ reader (YAML and --set to one frozen Config)."""
 from mmsrarec.config.data import Csv, CsvFiles, Run
 from mmsrarec.config.models import Fusion, Retrieve, Sasrec
 from mmsrarec.config.nights import Publish
-from mmsrarec.config.reader import load
+from mmsrarec.config.reader import at, load
 from mmsrarec.config.settings import BUNDLED_MODEL, Config
 
-__all__ = ["BUNDLED_MODEL", "Config", "Csv", "CsvFiles", "Fusion", "Publish", "Retrieve", "Run", "Sasrec", "load"]
+__all__ = ["BUNDLED_MODEL", "Config", "Csv", "CsvFiles", "Fusion", "Publish", "Retrieve", "Run", "Sasrec", "at", "load"]

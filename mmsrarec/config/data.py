@@ -1,6 +1,7 @@
 """Settings of what comes in, where tables go, and how Spark prepares them."""
 
 import codecs
+import os
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -83,10 +84,17 @@ class Run(Section):
 class Spark(Section):
     """The Spark session, where no spark-submit has made one."""
 
-    master: str = Field("local[*]", description="where Spark runs: local[N], or the address of a cluster")
+    master: str | None = Field(
+        None, description="local[N], or a cluster's address; default SPARK_MASTER, MASTER, else local[*]"
+    )
     driver_memory: str = Field("2g", description="memory of the driver's Java process, such as 2g")
     shuffle_partitions: Positive = Field(8, description="partitions of a shuffle; more for more rows or machines")
     conf: dict[str, str] = Field({}, description="further Spark settings")
+
+    @property
+    def place(self) -> str:
+        """Where Spark runs, where no spark-submit says it."""
+        return self.master or os.environ.get("SPARK_MASTER") or os.environ.get("MASTER") or "local[*]"
 
 
 class BuildCf(Section):

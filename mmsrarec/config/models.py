@@ -1,8 +1,9 @@
 """Settings of SASRec, the index, the engine, and the stages that ask them."""
 
+import os
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mmsrarec.config.section import Count, Fraction, Positive, Section
 
@@ -60,6 +61,16 @@ class Index(Section):
     min_recall: Fraction = Field(0.9, description="least recall against exact search before the alias is swapped")
 
 
+def node_address(address: str) -> str:
+    """The address of a Ray cluster, if it is one that the engines' driver can join. Raises ValueError."""
+    if "://" in address:
+        raise ValueError(
+            "the driver works on a node of the cluster, whose address is HOST:PORT or auto; from elsewhere, give the "
+            "whole command to it: ray job submit --address http://HOST:8265 -- mmsrarec run …"
+        )
+    return address
+
+
 class Engine(Section):
     """vLLM, one engine per Ray actor."""
 
@@ -83,6 +94,20 @@ class Engine(Section):
     num_gpus: float = Field(0, ge=0, description="GPUs per engine, below 1 for engines that share one; 0 on a CPU")
     batch_rows: Positive = Field(32, description="users or items handed to an engine at a time")
     extra: dict[str, Any] = Field({}, description="further vLLM engine arguments")
+    address: str | None = Field(
+        None, description="HOST:PORT of a Ray cluster, or auto; default RAY_ADDRESS, else (or local) a Ray of our own"
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _is_of_a_node(cls, address: str | None) -> str | None:
+        return node_address(address) if address else None
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Ray cluster to join; None: a Ray of our own on this machine."""
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        return None if address == "local" else address
 
     @property
     def most_replicas(self) -> int:

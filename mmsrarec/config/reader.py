@@ -5,6 +5,8 @@ valid key.
 """
 
 import difflib
+import re
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from pydantic import ValidationError
 from mmsrarec.config.section import Section
 from mmsrarec.config.settings import Config
 from mmsrarec.errors import ConfigError
+
+SPARK = re.compile(r"(spark|k8s)://|yarn$|local\[")  # what Spark's masters look like
 
 
 def load(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
@@ -40,6 +44,11 @@ def load(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Confi
     except ValidationError as error:
         origin = f"{path} (with --set)" if overrides else str(path)
         raise ConfigError("\n".join(_explain(origin, problem) for problem in error.errors())) from None
+
+
+def at(addresses: Iterable[str] | None) -> list[str]:
+    """The overrides that `--address` stands for: which cluster, Spark's or Ray's, its form tells."""
+    return [f"{'spark.master' if SPARK.match(address) else 'engine.address'}={address}" for address in addresses or ()]
 
 
 def _override(values: dict, override: str) -> None:

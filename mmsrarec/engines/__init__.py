@@ -1,2 +1,3 @@
 """Engines: types.py (what a request is), template.py (chat template of a model), vllm.py (the only vLLM import),
-batch.py (the only Ray Data import: new requests through engine actors into `answers`)."""
+cluster.py (the Ray they run on), batch.py (the only Ray Data import: new requests through engine actors into
+`answers`)."""

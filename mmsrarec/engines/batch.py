@@ -1,9 +1,10 @@
-"""From groups of requests to answers by Ray Data: the only file that knows Ray.
+"""From groups of requests to answers by Ray Data; the Ray itself is cluster.py's.
 
 `answer` asks only what the `answers` table does not know; where it knows everything, neither Ray nor an engine starts.
 Groups pass through Parquet files in the lake's staging folder, one row per group and one file per call of an engine, so
 that millions of them need little memory and a user's prompts stay together on one engine. Only the names of files go
-through Ray: answers stay in staging until they are committed (delivery.py), so that a run that dies keeps them.
+through Ray: answers stay in staging until they are committed (delivery.py), so that a run that dies keeps them, and a
+node that dies costs what its engine had not written yet: Ray starts that engine again, where there is room.
 """
 
 import logging
@@ -14,9 +15,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import dropwhile
+from pathlib import Path
 from threading import Thread
 
 import psutil
@@ -26,23 +28,22 @@ import ray.data
 
 from mmsrarec import errors, log
 from mmsrarec.config import Config
-from mmsrarec.engines import delivery, price, staging
+from mmsrarec.engines import cluster, delivery, price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.delivery import Delivery, Origin
 from mmsrarec.engines.types import Answer, Group
-from mmsrarec.engines.vllm import VLLMEngine, environment
-from mmsrarec.errors import ModelError, UserError, shortened
+from mmsrarec.engines.vllm import VLLMEngine
+from mmsrarec.errors import ConfigError, ModelError, UserError, shortened
 from mmsrarec.redact import hidden
-from mmsrarec.storage import runs
+from mmsrarec.storage import files, runs
 from mmsrarec.storage.scratch import Scratch
 
 COMMIT_SECONDS = 60.0
 START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
+LOST_NODES = 20  # the same on a cluster, whose spot nodes come and go; a request still has only RESTARTS
 LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive
-OBJECT_STORE_BYTES = 256 * 2**20
 OWN = re.compile(r"^mmsrarec\.errors\.(\w+): ")  # what Python puts before an error of ours
-LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at most 107 characters, start with it
 
 
 def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answers:
@@ -83,6 +84,7 @@ class Replica:
     def __init__(self, config: Config, origin: Origin):
         self._origin, self._failure = origin, None
         try:
+            _check_reach(config)
             self._engine = VLLMEngine(config)
             Thread(target=_end_with, args=(self._engine.processes,), daemon=True).start()
         except Exception as error:  # raised here, Ray would print it and build the actor anew
@@ -114,7 +116,7 @@ def _end_with(processes: set[psutil.Process]) -> None:
 def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Delivery, work: Work) -> None:
     """Let the engines answer, and keep what they say."""
     try:
-        with _ray(config):
+        with cluster.joined(config), _patient(config, stage):
             _keep(stage, answers, delivered, _engine_answers(config, work), work.count)
     except ray.exceptions.RayError as error:
         kind, said = _cause(error)
@@ -122,6 +124,42 @@ def _ask(config: Config, stage: runs.Stage, answers: Answers, delivered: Deliver
             f"{stage.name}: the engine stopped: {said}. What it answered before is kept; mend this and run again to go "
             "on from there"
         ) from error
+
+
+@contextmanager
+def _patient(config: Config, stage: runs.Stage) -> Iterator[None]:
+    """Tell the end of Ray Data's patience, while the cluster can still be asked."""
+    try:
+        yield
+    except ray.data.exceptions.ExecutionTimeoutError as error:
+        waited = ray.data.DataContext.get_current().execution_no_progress_timeout_s / 60
+        raise ModelError(
+            f"{stage.name}: no engine had anything to show for {waited:.0f} minutes: {cluster.room(config)}. What was "
+            "answered before is kept; run again when there is room (RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S says how "
+            "many seconds to wait)"
+        ) from error
+
+
+def _check_reach(config: Config) -> None:
+    """Raises ConfigError where this node does not see the lake's disk."""
+    root = config.lake.root
+    if files.is_local(root) and not Path(root).is_dir():
+        raise ConfigError(
+            f"lake.root={root} is not on the node {os.uname().nodename}, where engines read what they are asked: put "
+            "the lake on S3, or on a disk that every node has at the same place"
+        )
+
+
+def _for_any_node(config: Config) -> Config:
+    """The configuration where relative paths start elsewhere."""
+
+    def whole(place: str | None) -> str | None:
+        return str(Path(place).resolve()) if place and files.is_local(place) and Path(place).exists() else place
+
+    inputs = config.inputs.model_copy(update={"images": whole(config.inputs.images)})
+    lake = config.lake.model_copy(update={"root": whole(config.lake.root)})
+    model = config.model if config.model == "bundled" else whole(config.model)
+    return config.model_copy(update={"inputs": inputs, "lake": lake, "model": model})
 
 
 def _engine_answers(config: Config, work: Work) -> Iterator[str]:
@@ -136,22 +174,22 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
     # The engine reads its file itself: reader processes would cost more than they bring on a small machine.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Replica,
-        fn_constructor_args=(config, work.origin),
+        fn_constructor_args=(_for_any_node(config), work.origin),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=engine.replicas, max_size=engine.most_replicas),
         num_cpus=1,
         num_gpus=engine.num_gpus or None,
-        **_restarts(),
+        **_restarts(config),
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from batch["file"].to_pylist()
 
 
-def _restarts() -> dict[str, int]:
+def _restarts(config: Config) -> dict[str, int]:
     """Ray takes these in no other way yet, and warns that it will."""
     warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
-    return {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
+    return {"max_restarts": LOST_NODES if config.engine.cluster else RESTARTS, "max_task_retries": RESTARTS}
 
 
 def _keep(stage: runs.Stage, answers: Answers, delivered: Delivery, files: Iterator[str], count: int) -> None:
@@ -198,59 +236,6 @@ def _account_earlier(stage: runs.Stage) -> None:
         stage.notes["answers_known"] -= len(earlier)
 
 
-def _start(arguments: dict) -> None:
-    """Start or join Ray. It waits a fixed 30 s for its own processes, which a busy machine may need longer for."""
-    for attempt in range(1, START_ATTEMPTS + 1):
-        try:
-            ray.init(**arguments)
-            return
-        except Exception as error:  # Ray raises plain Exception where its processes do not come up
-            ray.shutdown()
-            if attempt == START_ATTEMPTS:
-                reason = " ".join(str(error).split())
-                raise ModelError(f"Ray does not start: {reason}; run again when less is going on") from error
-
-
-@contextmanager
-def _ray(config: Config) -> Iterator[None]:
-    """Ray as it runs already, else the cluster of RAY_ADDRESS, else one of our own on this machine.
-
-    Our own dies with this process, by Ray's own doing; its files, with the next scratch folder.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "warning" if log.diverted() else "fatal")
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
-    # Ray without its head is lost, here: nobody need wait a minute for that to come back.
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-    variables, local = environment(config), not os.environ.get("RAY_ADDRESS")
-    with Scratch("ray") if local else nullcontext() as scratch:
-        own = _own_cluster(config, scratch, variables) if scratch else {}
-        said = {
-            "log_to_driver": bool(log.diverted()),
-            "logging_level": logging.WARNING if log.diverted() else logging.ERROR,
-        }
-        _start({"runtime_env": {"env_vars": variables}, **said, **own})
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _own_cluster(config: Config, scratch: Scratch, variables: dict[str, str]) -> dict:
-    own = {"address": "local", "num_cpus": config.engine.most_replicas + 1, "include_dashboard": False}
-    own["object_store_memory"] = OBJECT_STORE_BYTES
-    if len(str(scratch.path)) <= LONGEST_FOLDER:
-        own["_temp_dir"] = str(scratch.path)
-    if not config.engine.num_gpus:  # Ray would give an engine one thread
-        threads = max(1, len(os.sched_getaffinity(0)) // config.engine.most_replicas)
-        variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
-    return own
-
-
 def _cause(error: BaseException) -> tuple[type[UserError], str]:
     """Of which kind it is, and in words what Ray itself tells of; else what the first traceback ends with: that is the
     innermost, the others are Ray's own path to it."""
@@ -258,7 +243,7 @@ def _cause(error: BaseException) -> tuple[type[UserError], str]:
         memory = "the machine's memory ran out; lower engine.kv_cache_gb or engine.replicas, or take a larger machine"
         return ModelError, memory
     if isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)):
-        return ModelError, f"its process or its machine died more than {RESTARTS} times"
+        return ModelError, "its process or its machine died again and again"
     lines = str(error).split("\n\nThe above exception was")[0].splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     rest = dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :] if frames else lines)

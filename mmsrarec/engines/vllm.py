@@ -5,12 +5,14 @@ CPU the engine runs in the caller's process (one third of the start-up time, and
 processes overlap scheduling with computing.
 """
 
+import fcntl
 import math
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +25,7 @@ from mmsrarec.engines.types import Answer, Request
 from mmsrarec.errors import ModelError, shortened
 from mmsrarec.storage import models, s3
 from mmsrarec.storage.objects import PictureError, Pictures
+from mmsrarec.storage.scratch import common
 
 CPU_BLOCK_SIZE = 32  # vLLM's own default on a CPU is 128, longer than many a shared prefix
 PICTURES_AT_ONCE = 128  # requests with a picture in flight; each holds its pixels until it is answered
@@ -62,7 +65,8 @@ class VLLMEngine:
         self._sampling, self._fatal = SamplingParams, VLLMServerError
         before = set(psutil.Process().children(recursive=True))
         try:
-            self._llm = LLM(**engine_arguments(config))
+            with alone(config):
+                self._llm = LLM(**engine_arguments(config))
         except Exception as error:  # vLLM's own, torch's, transformers': there is no common one
             raise ModelError(f"model {config.model_path}: {refusal(error)}") from error
         self.processes = set(psutil.Process().children(recursive=True)) - before
@@ -122,6 +126,22 @@ class VLLMEngine:
         if math.isnan(difference):
             return Answer(key, "yes_no", error="the model's logits are not numbers; try another engine.dtype")
         return Answer(key, "yes_no", None, 1 / (1 + math.exp(min(difference, 700.0))), *counts)
+
+
+@contextmanager
+def alone(config: Config) -> Iterator[None]:
+    """Engines that share a GPU start one after the other: at its start each measures what is free, and would take what
+    another one is taking for a need of its own, so that no room were left for its KV cache."""
+    if not 0 < config.engine.num_gpus < 1:
+        yield
+        return
+    common().mkdir(parents=True, exist_ok=True)
+    with open(common() / f"engine-starts-on-gpu-{os.environ.get('CUDA_VISIBLE_DEVICES', '')}", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process of vLLM's own may have inherited it
 
 
 def refusal(error: Exception) -> str:

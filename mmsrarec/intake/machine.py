@@ -98,14 +98,14 @@ def about_s3(config: Config) -> Iterator[Finding]:
         if place and place.startswith("s3://"):
             yield _s3_place(where, place)
     read = [inputs.items, inputs.interactions]
-    if not config.spark.master.startswith("local"):  # many machines hand over their rows by way of the lake
+    if not config.spark.place.startswith("local"):  # many machines hand over their rows by way of the lake
         read.append(config.lake.root)
     spark = [place for place in read if place.startswith("s3://")]
     connector = any((jars.spark_home() / "jars").glob("hadoop-aws-*.jar"))
     if spark and not connector and "spark.jars.packages" not in config.spark.conf:
         yield Finding(
             "error", "spark", f"Spark cannot read or write {spark[0]}: its S3 connector is not installed here",
-            "run build_cf where hadoop-aws is among Spark's jars, or give spark.conf a spark.jars.packages with it",
+            "`python -m mmsrarec.storage.jars --s3a` (14 MB), or run build_cf where hadoop-aws is among Spark's jars",
         )  # fmt: skip
 
 

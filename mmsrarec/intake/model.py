@@ -189,8 +189,8 @@ def gpus() -> list[float]:
 
 def about_gpus(config: Config, size: Size, found: list[float]) -> Iterator[Finding]:
     engine = config.engine
-    if os.environ.get("RAY_ADDRESS"):
-        yield Finding("ok", "engine.num_gpus", "not judged: the engines run on the cluster that RAY_ADDRESS names")
+    if engine.cluster:
+        yield Finding("ok", "engine.num_gpus", f"not judged: the engines run on the cluster at {engine.cluster}")
         return
     needed = engine.replicas * engine.num_gpus
     if len(found) < needed:

@@ -91,7 +91,8 @@ def listing(folder: str | Path) -> list[File]:
         paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         return [_described(path, str(path.relative_to(folder))) for path in paths]
     with told(folder):
-        return [File(one.name, one.size, one.version) for one in s3.listing(str(folder))]
+        found = s3.listing(str(folder))
+        return [File(one.name, one.size, one.version) for one in found if not one.name.endswith("/")]
 
 
 def delete(place: str | Path) -> None:
@@ -107,7 +108,7 @@ def delete_folder(folder: str | Path) -> None:
     if is_local(folder):
         return shutil.rmtree(folder, ignore_errors=True)
     with told(folder):
-        s3.delete(f"{folder}/{one.name}" for one in s3.listing(str(folder)))
+        s3.delete([f"{folder}/", *(f"{folder}/{one.name}" for one in s3.listing(str(folder)))])
 
 
 def _described(path: Path, name: str) -> File:

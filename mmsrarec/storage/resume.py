@@ -58,7 +58,8 @@ def _asked(config: Config, names: tuple[str, ...]) -> str:
     rules, inputs = config.rules, config.inputs
     places = inputs.items, inputs.interactions, config.model_path, rules.exclude_items_file, rules.exclude_users_file
     seen = [_seen(place) for place in places if place]
-    parts = [runs.code_version(), config.model_dump(mode="json"), config.run.run_date, names, seen]
+    settings = config.model_dump(mode="json", exclude={"spark": {"master"}, "engine": {"address"}})  # a cluster may go
+    parts = [runs.code_version(), settings, config.run.run_date, names, seen]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -81,7 +81,7 @@ def find(address: str) -> Object | None:
 
 
 def listing(folder: str) -> Iterator[Object]:
-    """Everything below a folder, by name."""
+    """Everything below a folder, by name; one that ends with a slash is a mark that Hadoop makes for a folder."""
     bucket, key = split(folder)
     prefix = f"{key}/" if key else ""
     token: dict[str, str] = {}
@@ -98,7 +98,7 @@ def listing(folder: str) -> Iterator[Object]:
 def delete(addresses: Iterable[str]) -> None:
     """Delete these objects, all in one bucket; one that is not there is no error."""
     for some in _portions(addresses):
-        keys = [{"Key": split(address)[1]} for address in some]
+        keys = [{"Key": address.removeprefix(SCHEME).partition("/")[2]} for address in some]
         bucket = split(some[0])[0]
         done = _asked(some[0], "delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
         if failed := done.get("Errors"):

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JError, Py4JNetworkError
@@ -23,9 +24,10 @@ from pyspark.sql.types import StructType
 
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.errors import InputError, ProcessDiedError, UserError, explains, shortened
+from mmsrarec.errors import ConfigError, InputError, ProcessDiedError, UserError, explains, shortened
 from mmsrarec.schemas import TABLES
 from mmsrarec.storage import files, guard, handover, inputs, tables
+from mmsrarec.storage.scratch import Scratch
 
 # What every session needs, however it was started.
 SETTINGS = {
@@ -41,6 +43,7 @@ SETTINGS = {
     # A Delta log of ours has a few files: the default of 50 tasks to read one costs seconds per commit.
     "spark.databricks.delta.snapshotPartitions": "2",
 }
+LOOKS = 32  # tasks by which the executors tell whether they see a folder
 # Its one use of pandas here is to ask for the version.
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 # Some errors of Spark reach Python as its own exceptions and some as plain Java ones; both carry [CONDITION] message.
@@ -67,7 +70,7 @@ def session(config: Config) -> SparkSession:
     builder = SparkSession.builder.appName("mmsrarec")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # its Java was there before us, and prints where it will
     if not submitted:
-        builder = builder.master(config.spark.master).config("spark.driver.memory", config.spark.driver_memory)
+        builder = builder.master(config.spark.place).config("spark.driver.memory", config.spark.driver_memory)
     settings = {
         **SETTINGS,
         "spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions),
@@ -87,7 +90,26 @@ def session(config: Config) -> SparkSession:
         ) from error
     # What fails in a task comes up as an exception; Spark prints its trace as well.
     spark.sparkContext.setLogLevel("WARN" if log.diverted() and not submitted else "OFF")
+    _check_reach(spark, config)
     return spark
+
+
+def _check_reach(spark: SparkSession, config: Config) -> None:
+    """Raises ConfigError where executors do not see the lake: what they write would be lost without a word."""
+    if not files.is_local(config.lake.root) or spark.sparkContext.master.startswith("local"):
+        return
+    with Scratch("reach", Path(config.table("staging")).resolve()) as scratch:
+        for number in range(LOOKS):
+            (scratch.path / f"{number}.txt").touch()
+        try:
+            seen = spark.sparkContext.wholeTextFiles(f"{scratch.path.as_uri()}/*.txt", LOOKS)._jrdd.count()
+        except Py4JError:
+            seen = 0
+    if seen < LOOKS:
+        raise ConfigError(
+            f"lake.root={config.lake.root} is not on every node of {spark.sparkContext.master}: put the lake on S3, or "
+            "on a disk that every node has at the same place"
+        )
 
 
 def _s3a() -> dict[str, str]:
@@ -123,8 +145,8 @@ def _reachable(spark: SparkSession, path: str, setting: str) -> None:
     """Raise UserError where it is on S3 and this Spark has not learned to read there."""
     if not files.is_local(path) and path.startswith("s3") and not _has_s3a(spark):
         raise UserError(
-            f"{setting}={path}: this Spark has no s3a (the jars hadoop-aws and AWS SDK, 0.7 GB): run build_cf by "
-            "spark-submit on an image with them, or name local copies of the files"
+            f"{setting}={path}: this Spark has no s3a (hadoop-aws and what it needs, 14 MB): `python -m "
+            "mmsrarec.storage.jars --s3a` adds it to this environment's; or name local copies of the files"
         )
 
 

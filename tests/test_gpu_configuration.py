@@ -5,6 +5,7 @@ Ray believes a node that says it has GPUs, so the places are real; what stands t
 
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -138,6 +139,7 @@ def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 def engines(gpus: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, tuple]]:
     """Which node and GPUs every engine of a configuration gets that has so many files to answer."""
     monkeypatch.setattr(batch, "Replica", Where)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes have no tests to import
     monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
 
     def placed(files: int, *settings: str) -> dict[str, tuple]:

@@ -7,7 +7,7 @@ Metrics are over the full catalog, seen items out, of --users random test users,
 leave_one_out: the last item of a user is the test, the one before stops the training early; with --refit ours is then
 trained once more on all but the last, for as many epochs as were best. user_split: users 8:1:1, the last item of a
 validation or test user held out. A sample is a position that is a target once in a pass; seconds are those of the
-passes. `--other` is a Python with recbole==1.2.1 (and its likes: numpy<2, torch==2.5.1); its SASRec has the
+passes. `--other` is a Python with recbole==1.2.1 and numpy<2; its SASRec has the
 same width, layers, heads and longest history, and its own defaults else (--theirs key=value changes one; --set ours).
 """
 

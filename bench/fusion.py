@@ -18,7 +18,7 @@ from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import load
 from mmsrarec.evaluation import fused, lakes, metrics, protocol
 
-K, RESAMPLES = 10, 1000
+K = 10
 FAMILIES = {
     "SASRec": ("sasrec",),
     "item-item": ("follows", "together", "linear"),
@@ -48,7 +48,7 @@ def main() -> None:
     known = fused.evidence(Retriever(asked), test)
     full = fused.outcome("fusion", learning.fit(*lessons, seed), known, test, K)
     base = gains(full)
-    weights = metrics.resamples(test.asked_users, RESAMPLES, seed)
+    weights = metrics.resamples(test.asked_users, config.evaluation.bootstrap, seed)
     tell("everything", full, "")
     for family, names in FAMILIES.items():
         model = learning.fit(without(lessons[0], names), lessons[1], seed)

@@ -84,6 +84,7 @@ def context(training, arguments: argparse.Namespace, rng):
     from mmsrarec.collaborative import ease
     from mmsrarec.collaborative.pieces import content, counting
     from mmsrarec.collaborative.pieces.context import Context
+    from mmsrarec.config import Fusion
 
     items = arguments.items
     both = counting.gram(training, items)
@@ -96,7 +97,7 @@ def context(training, arguments: argparse.Namespace, rng):
         clock=counting.clock(training, None, items),
         together=pruned(counting.cosine(both)),
         follows=pruned(counting.transitions(training, items, 5, 0.8)),
-        linear=ease.weights(both, 100.0) if arguments.ease else None,
+        linear=ease.weights(both, Fusion().ease_penalty) if arguments.ease else None,
         text=text,
         meaning=content.meaning_vectors(text, 1),
         keywords=text,

@@ -7,7 +7,7 @@ Metrics are over the full catalog, seen items out, of --users random test users,
 leave_one_out: the last item of a user is the test, the one before stops the training early; with --refit ours is then
 trained once more on all but the last, for as many epochs as were best. user_split: users 8:1:1, the last item of a
 validation or test user held out. A sample is a position that is a target once in a pass; seconds are those of the
-passes. `--other` is a Python with recbole==1.2.1 (and its likes: numpy<2, torch==2.5.1); its SASRec has the
+passes. `--other` is a Python with recbole==1.2.1 and numpy<2; its SASRec has the
 same width, layers, heads and longest history, and its own defaults else (--theirs key=value changes one; --set ours).
 """
 
@@ -71,11 +71,13 @@ print(json.dumps({"samples": len(train._dataset), "epochs": len(spent), "seconds
 """
 
 
-def read(interactions: Path, items: Path | None) -> tuple[pa.Array, list[np.ndarray], ItemText | None]:
-    """The items, each user's codes in order (users with at least three), and the titles."""
-    table = pq.read_table(interactions, columns=["user_id", "item_id", "timestamp"])
+def read(arguments: argparse.Namespace) -> tuple[pa.Array, list[np.ndarray], ItemText | None]:
+    """The items, each user's codes in order (users with at least three, --sample of them), and the titles."""
+    table = pq.read_table(arguments.interactions, columns=["user_id", "item_id", "timestamp"])
     counts = pc.value_counts(table["user_id"])
-    enough = counts.field("values").filter(pc.greater_equal(counts.field("counts"), 3))
+    enough = counts.field("values").filter(pc.greater_equal(counts.field("counts"), 3)).sort()
+    if arguments.sample:
+        enough = enough.take(np.random.default_rng(arguments.seed).permutation(len(enough))[: arguments.sample])
     table = table.filter(pc.is_in(table["user_id"], value_set=enough))
     table = table.sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
     item_ids = table["item_id"].cast(pa.string()).combine_chunks()
@@ -83,9 +85,9 @@ def read(interactions: Path, items: Path | None) -> tuple[pa.Array, list[np.ndar
     codes = pc.index_in(item_ids, value_set=vocabulary).to_numpy()
     _, starts = np.unique(table["user_id"].to_numpy(), return_index=True)
     rows = [row.astype(np.int32) for row in np.split(codes, starts[1:])]
-    if items is None:
+    if arguments.items is None:
         return vocabulary, rows, None
-    known = pq.read_table(items, columns=["item_id", "title"])
+    known = pq.read_table(arguments.items, columns=["item_id", "title"])
     titles = dict(zip(known["item_id"].cast(pa.string()).to_pylist(), known["title"].to_pylist(), strict=True))
     return vocabulary, rows, ItemText([titles.get(item) or "" for item in vocabulary.to_pylist()], None)
 
@@ -215,7 +217,7 @@ def told(name: str, protocol: str, taken: dict, places: np.ndarray) -> dict:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    vocabulary, rows, titles = read(arguments.interactions, arguments.items)
+    vocabulary, rows, titles = read(arguments)
     order = np.random.default_rng(arguments.seed).permutation(len(rows))
     given = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
     base = Sasrec(epochs=arguments.epochs, device="cpu").model_copy(update=given)
@@ -252,6 +254,7 @@ def main() -> None:
         "--protocol", nargs="+", default=["leave_one_out"], choices=["leave_one_out", "user_split"]
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--sample", type=int, help="users of the data that are taken at all, by chance; default all")
     parser.add_argument("--users", type=int, default=5000, help="test users drawn at most")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

@@ -35,7 +35,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_the_ranks_are_those_of_the_candidates(lake: Config) -> None:
     test = protocol.load(lake)
     validation = protocol.load(lake, "validation")
-    models, facts = fused.learned(Retriever(lake), validation, lake.run.seed, 20)
+    models, facts = fused.learned(*fused.lessons(Retriever(lake), validation), lake.run.seed, 20)
     assert facts["learned"] and facts["in_pool"] <= facts["asked"] == len(validation.users)
     retriever = Retriever(lake)
     known = fused.evidence(retriever, test)
@@ -79,7 +79,7 @@ def test_they_have_rows_and_what_is_not_there_is_left_out_with_a_reason(lake: Co
 
 
 def test_too_few_validation_users_leave_the_trees_out(lake: Config) -> None:
-    models, facts = fused.learned(Retriever(lake), protocol.load(lake, "validation"), 17, 10_000)
+    models, facts = fused.learned(*fused.lessons(Retriever(lake), protocol.load(lake, "validation")), 17, 10_000)
     assert set(models) == {"fusion"} and not facts["learned"]
 
 

@@ -19,7 +19,10 @@ def weights(together: sparse.csr_array, penalty: float) -> np.ndarray:
     factor, failed = lapack.spotrf(gram, lower=1, clean=0, overwrite_a=1)
     inverse, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
-        raise InputError(f"EASE: the items' matrix has no inverse with the penalty {penalty:g}; give a greater one")
+        raise InputError(
+            f"EASE: the items' matrix has no inverse with the penalty {penalty:g}; raise retrieve.fusion.ease_penalty, "
+            "or leave ease out of evaluation.methods"
+        )
     for part in _blocks(len(inverse)):
         corner = np.tril(inverse[part, part])
         inverse[part, part] = corner + np.tril(corner, -1).T

@@ -166,7 +166,8 @@ class _Methods:
     def _fused(self) -> Mapping[str, fused.Model]:
         settings = self._config.retrieve.fusion
         validation = protocol.load(self._fit, "validation", settings.max_users)
-        models, facts = fused.learned(Retriever(self._fit), validation, self._config.run.seed, settings.min_users)
+        lessons = fused.lessons(Retriever(self._fit), validation)
+        models, facts = fused.learned(*lessons, self._config.run.seed, settings.min_users)
         self._stage.notes["fusion"] = facts
         return models
 

@@ -36,14 +36,20 @@ class Evidence:
     pools: np.ndarray
 
 
-def learned(retriever: Retriever, validation: TestSet, seed: int, fewest: int) -> tuple[Mapping[str, Model], dict]:
-    """The models by method, and what is to be told of them. With fewer than `fewest` questions whose target is in its
-    pool the fusion has fixed weights, and there are no trees."""
-    targets = pa.array(validation.items).take(pa.array(validation.targets))
-    values, places = np.zeros((0, 0, 0)), np.zeros(0, np.int64)
-    if len(validation.users):
-        with retriever:
-            values, places = questions.pools(retriever, validation.users, targets)
+def lessons(retriever: Retriever, validation: TestSet) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence [questions, width, pieces] of the validation questions' pools, and the places of the targets, -1 where a
+    pool has not its target."""
+    if not len(validation.users):
+        return np.zeros((0, 0, 0)), np.zeros(0, np.int64)
+    with retriever:
+        return questions.pools(
+            retriever, validation.users, pa.array(validation.items).take(pa.array(validation.targets))
+        )
+
+
+def learned(values: np.ndarray, places: np.ndarray, seed: int, fewest: int) -> tuple[Mapping[str, Model], dict]:
+    """The models by method from `lessons`, and what is to be told of them. With fewer than `fewest` questions whose
+    target is in its pool the fusion has fixed weights, and there are no trees."""
     in_pool = int((places >= 0).sum())
     facts = {"asked": len(places), "in_pool": in_pool}
     if in_pool < fewest:

@@ -120,7 +120,7 @@ def candidates_table(test: TestSet) -> pa.Table:
 def _test_set(rows: list[dict], items: list[str], config: Config, most: int) -> TestSet:
     columns = {item: column for column, item in enumerate(items)}
     left_out: Counter = Counter()
-    clock = timed(np.array([moment for row in rows for moment in row["timestamps"] or ()], np.int64))
+    clock = timed(np.array([max(row["timestamps"] or [0]) for row in rows], np.int64))
     asked: list[tuple[str, list[str], int, list[int], float]] = []
     users = 0
     for row in rows:

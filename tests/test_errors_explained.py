@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from mmsrarec.cli import endings
 from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.config import Config
-from mmsrarec.engines import batch
+from mmsrarec.engines import batch, cluster
 from mmsrarec.errors import InputError, LakeError, ModelError, StoreError, UserError, explained
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.spark import read_input, readable
@@ -209,7 +209,7 @@ def test_an_engine_that_fails_or_is_killed(config):
         def fail(self) -> None:
             raise StoreError("s3://shop: 503")
 
-    with batch._ray(config):
+    with cluster.joined(config):
         actor = ray.remote(Sleeper).remote()
         with pytest.raises(ray.exceptions.RayError) as refused:
             ray.get(actor.fail.remote())

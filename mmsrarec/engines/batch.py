@@ -39,7 +39,6 @@ from mmsrarec.storage import files, runs
 from mmsrarec.storage.scratch import Scratch
 
 COMMIT_SECONDS = 60.0
-START_ATTEMPTS = 3
 RESTARTS = 3  # of an engine whose process dies; then the stage fails, since its next request may be what kills it
 LOST_NODES = 20  # the same on a cluster, whose spot nodes come and go; a request still has only RESTARTS
 LOOK_EVERY_SECONDS = 2.0  # whether an engine's processes are alive

@@ -196,16 +196,22 @@ def test_what_needs_a_disk_says_so(s3_server: Server) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["503", "403"])
-def test_trouble_with_a_table_is_told_without_credentials(s3_server: Server, monkeypatch, kind: str) -> None:
+def test_what_breaks_off_for_the_moment_is_asked_again(s3_server: Server) -> None:
     tables.append(ROOT, "rejects", rejected("a"))
     s3_server.trouble("503", "rejects", times=2)  # delta-rs asks again, too
     s3_server.trouble("truncated", "rejects/_delta_log/", times=2)
     s3_server.trouble("truncated", "rejects/part", times=1)
     assert tables.count(ROOT, "rejects") == 1
-    if kind == "503":
-        return
-    s3_server.trouble(kind, "rejects")
+    s3_server.trouble("truncated", "rejects/_delta_log/", times=2)
+    tables.append(ROOT, "rejects", rejected("b"))
+    s3_server.trouble("truncated", "rejects/_delta_log/", times=2)
+    tables.replace(ROOT, "rejects", rejected("c"))
+    assert tables.read(ROOT, "rejects")["run_id"].to_pylist() == ["c"]
+
+
+def test_trouble_with_a_table_is_told_without_credentials(s3_server: Server) -> None:
+    tables.append(ROOT, "rejects", rejected("a"))
+    s3_server.trouble("403", "rejects")
     with pytest.raises(Exception) as caught:
         tables.read(ROOT, "rejects")
     told = explained(caught.value)

@@ -230,12 +230,14 @@ def _write(
     # A whole table gets the columns that we know today, whatever it had.
     replaced = {"schema_mode": "overwrite"} if mode == "overwrite" and predicate is None else {}
     how: dict[str, Any] = {"mode": mode, "predicate": predicate, **replaced}
-    with named(address(root, name)):
+    place = address(root, name)
+    with named(place):
+        there = is_table(place)
         write_deltalake(
-            address(root, name),
+            open_table(place) if there else place,  # it would open it itself, and give up where a body breaks off
             data,
             **how,
-            partition_by=None if exists(root, name) else PARTITIONS.get(name),
+            partition_by=None if there else PARTITIONS.get(name),
             configuration=PROPERTIES,
             commit_properties=_properties(commit),
         )

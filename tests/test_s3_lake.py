@@ -197,6 +197,8 @@ def test_what_needs_a_disk_says_so(s3_server: Server) -> None:
 
 
 def test_what_breaks_off_for_the_moment_is_asked_again(s3_server: Server) -> None:
+    for kind, times in (("503", 2), ("truncated", 2)):
+        s3_server.trouble(kind, "rejects/_delta_log/", times=times)
     tables.append(ROOT, "rejects", rejected("a"))
     s3_server.trouble("503", "rejects", times=2)  # delta-rs asks again, too
     s3_server.trouble("truncated", "rejects/_delta_log/", times=2)

@@ -1,4 +1,5 @@
-"""A Delta table at an address, on a disk or on S3: opened by delta-rs, read by Arrow; and its damages put into words.
+"""A Delta table at an address, on a disk or on S3: opened and written by delta-rs, read by Arrow; and its damages put
+into words.
 
 What the tables are, and what is written to them, is tables.py.
 """
@@ -7,10 +8,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 from pyarrow import dataset, fs
 from pyarrow.dataset import Dataset
@@ -84,7 +85,26 @@ def open_rows(place: str) -> Dataset:
     return dataset.dataset(name, format="parquet", filesystem=s3.arrow(folder))
 
 
-def _patiently(place: str, work: Callable[[], T]) -> T:
+def write(place: str, rows: pa.RecordBatchReader, partition_by: list[str] | None, **how: Any) -> None:
+    """Commit rows to the table at an address, which is made if there is none, partitioned so; `how` is delta-rs's."""
+    begun = False
+
+    def read() -> Iterator[pa.RecordBatch]:
+        nonlocal begun
+        for batch in rows:
+            begun = True
+            yield batch
+
+    def commit() -> None:
+        # An address would do, but delta-rs gives up where a body breaks off while it opens the table there.
+        found = open_table(place) if is_table(place) else None
+        data = pa.RecordBatchReader.from_batches(rows.schema, read())
+        write_deltalake(found or place, data, partition_by=None if found else partition_by, **how)
+
+    _patiently(place, commit, lambda: not begun)
+
+
+def _patiently(place: str, work: Callable[[], T], again: Callable[[], bool] = lambda: True) -> T:
     """delta-rs asks again where a request fails, but not where a body breaks off."""
     if "://" not in place:
         return work()
@@ -93,7 +113,7 @@ def _patiently(place: str, work: Callable[[], T]) -> T:
         try:
             return work()
         except OSError as error:
-            if "reading a body" in str(error):
+            if "reading a body" in str(error) and again():
                 raise BrokenOffError("a body broke off") from error
             raise
 

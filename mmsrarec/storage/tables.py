@@ -19,7 +19,7 @@ from pyarrow.parquet import filters_to_expression
 
 from mmsrarec.schemas import KEYS, PARTITIONS, TABLES
 from mmsrarec.storage import guard
-from mmsrarec.storage.delta import is_table, named, open_dataset, open_table
+from mmsrarec.storage.delta import is_table, named, open_dataset, open_table, write
 
 # What keeps a table readable by every reader (see schemas.py).
 PROPERTIES = {"delta.enableDeletionVectors": "false"}
@@ -224,20 +224,16 @@ def _write(
     schema = TABLES[name]
     guard.check(root)
     if isinstance(data, pa.Table):
-        data = data.select(schema.names).cast(schema)
-    else:
-        data = pa.RecordBatchReader.from_batches(schema, data)
+        data = data.select(schema.names).cast(schema).to_batches()
     # A whole table gets the columns that we know today, whatever it had.
     replaced = {"schema_mode": "overwrite"} if mode == "overwrite" and predicate is None else {}
     how: dict[str, Any] = {"mode": mode, "predicate": predicate, **replaced}
-    place = address(root, name)
-    with named(place):
-        there = is_table(place)
-        write_deltalake(
-            open_table(place) if there else place,  # it would open it itself, and give up where a body breaks off
-            data,
+    with named(address(root, name)):
+        write(
+            address(root, name),
+            pa.RecordBatchReader.from_batches(schema, data),
+            PARTITIONS.get(name),
             **how,
-            partition_by=None if there else PARTITIONS.get(name),
             configuration=PROPERTIES,
             commit_properties=_properties(commit),
         )

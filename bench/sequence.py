@@ -1,4 +1,4 @@
-"""Our SASRec and GRU4Rec beside RecBole's SASRec: training samples per second, HR@10 and NDCG@10, in the same run.
+"""Our SASRec and GRU4Rec beside RecBole's: training samples per second, HR@10 and NDCG@10, in the same run.
 
     .venv/bin/python bench/sequence.py --interactions interactions.parquet --items items.parquet \\
         --network sasrec gru4rec --protocol leave_one_out user_split --epochs 12 --other build/recbole/bin/python
@@ -7,8 +7,8 @@ Metrics are over the full catalog, seen items out, of --users random test users,
 leave_one_out: the last item of a user is the test, the one before stops the training early; with --refit ours is then
 trained once more on all but the last, for as many epochs as were best. user_split: users 8:1:1, the last item of a
 validation or test user held out. A sample is a position that is a target once in a pass; seconds are those of the
-passes. `--other` is a Python with recbole==1.2.1 and numpy<2; its SASRec has the
-same width, layers, heads and longest history, and its own defaults else (--theirs key=value changes one; --set ours).
+passes. `--other` is a Python with recbole==1.2.1 and numpy<2; its networks have the
+same widths, layers, heads and longest history, and its own defaults else (--theirs key=value changes one; --set ours).
 """
 
 import argparse
@@ -31,6 +31,7 @@ from mmsrarec.collaborative.text import ItemText
 from mmsrarec.config import Sasrec
 from mmsrarec.training import sasrec_trainer as trainer
 
+NAMES = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
 RECBOLE = """
 import json, sys, time
 import numpy as np, torch
@@ -42,12 +43,13 @@ torch.load = lambda *a, **k: load(*a, **{"weights_only": False, **k})  # its che
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
-config = Config(model="SASRec", dataset="bench", config_dict=settings)
+name = settings.pop("model")
+config = Config(model=name, dataset="bench", config_dict=settings)
 init_seed(config["seed"], True)
 dataset = create_dataset(config)
 train, valid, _ = data_preparation(config, dataset)
-model = get_model("SASRec")(config, train._dataset)
-fitting = get_trainer(config["MODEL_TYPE"], "SASRec")(config, model)
+model = get_model(name)(config, train._dataset)
+fitting = get_trainer(config["MODEL_TYPE"], name)(config, model)
 spent, one_pass = [], fitting._train_epoch
 def timed(*given, **named):
     started = time.perf_counter()
@@ -163,7 +165,7 @@ def ours(data: trainer.TrainingData, settings: Sasrec, seed: int, asked: list[np
 
 
 def theirs(other: str, rows: list[np.ndarray], items: int, asked: list[np.ndarray], settings: dict) -> tuple:
-    """RecBole's SASRec on the same rows, its splits those of `leave_one_out` with two held out."""
+    """RecBole's network on the same rows, its splits those of `leave_one_out` with two held out."""
     with tempfile.TemporaryDirectory(prefix="sequence-") as name:
         place = Path(name) / "bench"
         place.mkdir()
@@ -187,9 +189,13 @@ def theirs(other: str, rows: list[np.ndarray], items: int, asked: list[np.ndarra
 
 def recbole_settings(ours: Sasrec, seed: int, threads: int) -> dict:
     fields = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "TIME_FIELD": "timestamp"}
-    sizes = {"hidden_size": ours.dim, "inner_size": 4 * ours.dim, "n_layers": ours.layers, "n_heads": ours.heads}
+    sizes = {
+        "sasrec": {"hidden_size": ours.dim, "inner_size": 4 * ours.dim, "n_layers": ours.layers, "n_heads": ours.heads},
+        "gru4rec": {"embedding_size": ours.dim, "hidden_size": ours.hidden, "num_layers": ours.layers},
+    }[ours.network]
     split = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
     return fields | sizes | {
+        "model": NAMES[ours.network],
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "MAX_ITEM_LIST_LENGTH": ours.max_length,
         "loss_type": "CE",
@@ -208,6 +214,10 @@ def recbole_settings(ours: Sasrec, seed: int, threads: int) -> dict:
     }  # fmt: skip
 
 
+def chosen(pairs: list[str]) -> dict:
+    return {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
 def told(name: str, protocol: str, taken: dict, places: np.ndarray) -> dict:
     row = {"model": name, "protocol": protocol, **taken, **figures(places)}
     row |= {"seconds": round(taken["seconds"], 1), "users": len(places)}
@@ -219,30 +229,27 @@ def told(name: str, protocol: str, taken: dict, places: np.ndarray) -> dict:
 def compare(arguments: argparse.Namespace) -> None:
     vocabulary, rows, titles = read(arguments)
     order = np.random.default_rng(arguments.seed).permutation(len(rows))
-    given = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
+    given, given_theirs = chosen(arguments.set), chosen(arguments.theirs)
     base = Sasrec(epochs=arguments.epochs, device="cpu").model_copy(update=given)
     for protocol in arguments.protocol:
         drawn = order if protocol == "leave_one_out" else order[: len(rows) // 10]
         asked = [rows[number] for number in drawn[: arguments.users]]
         split = user_split(vocabulary, rows, order) if protocol == "user_split" else leave_one_out(vocabulary, rows, 2)
-        found, told_of = {}, {}
         for network in arguments.network:
             settings = Sasrec(**base.model_dump() | {"network": network})
             text = {"text": titles if settings.text else None}
-            taken, found[network] = ours(trainer.TrainingData(**vars(split) | text), settings, arguments.seed, asked)
-            told_of[network] = told(network, protocol, taken, found[network])
+            taken, mine = ours(trainer.TrainingData(**vars(split) | text), settings, arguments.seed, asked)
+            row = told(network, protocol, taken, mine)
             if arguments.refit and protocol == "leave_one_out":
                 whole = trainer.TrainingData(**vars(leave_one_out(vocabulary, rows, 1)) | text)
                 again = settings.model_copy(update={"epochs": taken["best_epoch"]})
                 told(f"{network}, refitted", protocol, *ours(whole, again, arguments.seed, asked))
-        if arguments.other and protocol == "leave_one_out":
-            known = recbole_settings(base, arguments.seed, torch.get_num_threads())
-            known |= {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in arguments.theirs)}
-            taken, places = theirs(arguments.other, rows, len(vocabulary), asked, known)
-            rival = told("RecBole's SASRec", protocol, taken, places)
-            for network, mine in told_of.items():
-                faster = mine["samples_per_second"] / rival["samples_per_second"]
-                print(f"{network}: {faster:.2f} x the samples/s, NDCG@10 {ratio(found[network], places)} x RecBole's")
+            if arguments.other and protocol == "leave_one_out":
+                known = recbole_settings(settings, arguments.seed, torch.get_num_threads()) | given_theirs
+                taken, places = theirs(arguments.other, rows, len(vocabulary), asked, known)
+                rival = told(f"RecBole's {NAMES[network]}", protocol, taken, places)
+                faster = row["samples_per_second"] / rival["samples_per_second"]
+                print(f"{network}: {faster:.2f} x the samples/s, NDCG@10 {ratio(mine, places)} x RecBole's")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""The checkpoint folder of a trained network: models/sasrec or models/gru4rec in the lake, one format for both.
+"""The checkpoint folder of a trained network, by its name: models/sasrec, models/gru4rec, or with `text_` before it, in
+the lake; one format for all.
 
-A checkpoint is what its description names (sasrec.json, gru4rec.json): that file is replaced last, in one step, so
+A checkpoint is what its description names (sasrec.json in models/sasrec): that file is replaced last, in one step, so
 there is always a whole one. Training is training/sasrec_trainer.py.
 """
 
@@ -46,7 +47,7 @@ def build(vocabulary_size: int, settings: Sasrec, text: Tensor | None = None) ->
 def folder(config: Config) -> Path:
     if "://" in config.lake.root:
         raise ConfigError(f"lake.root is {config.lake.root}, but checkpoints need a local folder")
-    return Path(config.lake.root) / "models" / config.sasrec.network
+    return Path(config.lake.root) / "models" / config.sasrec.name
 
 
 def save(place: Path, model: Network, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
@@ -89,9 +90,9 @@ def load(place: Path) -> Checkpoint:
 
 def drop_others(config: Config) -> None:
     """Remove what networks left that the configuration does not name: no later night would train them anew."""
-    place = folder(config)
-    for other in NETWORKS.keys() - {place.name}:
-        shutil.rmtree(place.parent / other, ignore_errors=True)
+    every = {f"{text}{network}" for network in NETWORKS for text in ("", "text_")}
+    for other in every - {each.sasrec.name for each in config.networks}:
+        shutil.rmtree(folder(config).parent / other, ignore_errors=True)
 
 
 def describe(place: Path) -> dict | None:

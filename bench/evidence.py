@@ -88,7 +88,8 @@ def context(training, arguments: argparse.Namespace, rng):
     from mmsrarec.collaborative.pieces import content, counting
     from mmsrarec.collaborative.pieces.context import Context
     from mmsrarec.collaborative.pieces.related import related, strongest
-    from mmsrarec.config import BuildCf, Fusion
+    from mmsrarec.config import Fusion
+    from mmsrarec.config.data import BuildCf
 
     items = arguments.items
     both = counting.gram(training, items)

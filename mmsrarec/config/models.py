@@ -126,7 +126,7 @@ class SummarizeItems(Section):
     image_pixels: Positive = Field(448 * 448, description="a picture is scaled down to this many pixels")
 
 
-Further = Literal["gru4rec", "text_sasrec", "text_gru4rec"]  # beside SASRec, by the names of their checkpoints
+Further = Literal["gru4rec", "text_sasrec", "text_gru4rec"]  # the main one is always called sasrec in the evidence
 
 
 class Fusion(Section):
@@ -142,8 +142,8 @@ class Fusion(Section):
     from_new: Count = Field(5, description="that nobody has taken yet, those near in text")
     networks: list[Further] = Field(
         [],
-        description="further sequence networks whose scores are pieces of evidence, text_… one that reads titles as "
-        "sasrec.text does; each is trained with the settings of sasrec, and takes as long",
+        description="further sequence networks whose scores are pieces of evidence: gru4rec, text_sasrec (SASRec with "
+        "sasrec.text), text_gru4rec; each is trained with the settings of sasrec and takes as long",
     )
     ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, twice")
     ease_penalty: float = Field(100.0, gt=0, description="of EASE's weights; more for few interactions")

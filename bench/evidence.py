@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--candidates", type=int, default=200, help="places of a pool that are used")
+    parser.add_argument("--networks", type=int, default=0, help="sequence networks beside the main one")
     parser.add_argument("--ease", action="store_true")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -39,6 +40,7 @@ def main() -> None:
 def in_a_process(users: int, arguments: argparse.Namespace) -> dict:
     command = [sys.executable, __file__, "--one", str(users), "--items", str(arguments.items)]
     command += ["--candidates", str(arguments.candidates), *(["--ease"] if arguments.ease else [])]
+    command += ["--networks", str(arguments.networks)]
     threads = {name: str(arguments.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
     if done.returncode:
@@ -64,11 +66,12 @@ def measured(users: int, arguments: argparse.Namespace) -> dict:
     started = time.process_time()
     made = context(training, arguments, rng)
     counted = time.process_time()
-    scorer, pairs, free = fusion.fixed(), 0, np.ones(arguments.items, bool)
+    scorer = fusion.fixed(list(table.pieces(list(made.networks)[1:])))
+    pairs, free = 0, np.ones(arguments.items, bool)
     size = max(1, min(BATCH, CELLS // arguments.items))
     for start in range(0, users, size):
         part = counting.part(training, start, start + size)
-        asked, _ = ask(made, batch(part, arguments.items, rng), free, SOURCES)
+        asked, _ = ask(made, batch(part, made, rng), free, SOURCES)
         asked = Asked(asked.histories, asked.logits, asked.votes, asked.pool[:, : arguments.candidates])
         scores = scorer.score(table.values(made, asked))
         np.argpartition(-scores, KEPT, axis=1)
@@ -84,55 +87,47 @@ def context(training, arguments: argparse.Namespace, rng):
     from mmsrarec.collaborative import ease
     from mmsrarec.collaborative.pieces import content, counting
     from mmsrarec.collaborative.pieces.context import Context
+    from mmsrarec.collaborative.pieces.related import related, strongest
     from mmsrarec.config import Fusion
+    from mmsrarec.config.data import BuildCf
 
     items = arguments.items
     both = counting.gram(training, items)
     words = rng.zipf(1.3, size=(items, TITLE)) % WORDS
     text = content.text_rows([" ".join(f"w{word}" for word in row) for row in words])
-    vectors = rng.normal(size=(items, DIM)).astype(np.float32)
+    names = ["sasrec", *(f"network {number}" for number in range(arguments.networks))]
+    follows = strongest(counting.transitions(training, items, 5, 0.8), NEIGHBORS)
     return Context(
         popularity=both.diagonal().astype(float),
         recent=counting.recent(training, None, items),
         clock=counting.clock(training, None, items),
-        together=pruned(counting.cosine(both)),
-        follows=pruned(counting.transitions(training, items, 5, 0.8)),
+        together=strongest(counting.cosine(both), NEIGHBORS),
+        follows=follows,
         linear=ease.weights(both, Fusion().ease_penalty) if arguments.ease else None,
         text=text,
         meaning=content.meaning_vectors(text, 1),
         keywords=text,
-        sequence=vectors,
-        known=np.ones(items, bool),
+        related=related(training, follows, BuildCf().max_history, NEIGHBORS),
+        networks={name: rng.normal(size=(items, DIM)).astype(np.float32) for name in names},
     )
 
 
-def pruned(matrix):
-    """The NEIGHBORS highest of each row, as build_cf.top_n keeps them."""
-    import numpy as np
-    from scipy import sparse
-
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((-matrix.data, rows))
-    places = np.arange(len(order)) - matrix.indptr[rows[order]]
-    kept = order[places < NEIGHBORS]
-    return sparse.csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
-
-
-def batch(histories, items: int, rng):
+def batch(histories, context, rng):
     import numpy as np
     from scipy import sparse
 
     from mmsrarec.collaborative.pieces.pool import Batch
 
     users = len(histories)
-    states = rng.normal(size=(users, DIM)).astype(np.float32)
-    places = np.repeat(np.arange(users), NEIGHBORS), rng.integers(0, items, users * NEIGHBORS)
-    votes = sparse.csr_array((rng.random(users * NEIGHBORS), places), shape=(users, items))
+    states = {name: rng.normal(size=(users, DIM)).astype(np.float32) for name in context.networks}
+    places = np.repeat(np.arange(users), NEIGHBORS), rng.integers(0, context.items, users * NEIGHBORS)
+    votes = sparse.csr_array((rng.random(users * NEIGHBORS), places), shape=(users, context.items))
     return Batch(histories, states, votes)
 
 
 def report(found: list[dict], arguments: argparse.Namespace) -> None:
-    print(f"{arguments.items:,} items, {arguments.threads} thread(s), EASE {'on' if arguments.ease else 'off'}")
+    ease = "on" if arguments.ease else "off"
+    print(f"{arguments.items:,} items, {1 + arguments.networks} network(s), {arguments.threads} thread(s), EASE {ease}")
     print("users      pairs         counts s   evidence s   users/s   peak GiB")
     for row in found:
         rate = row["users"] / row["evidence"]

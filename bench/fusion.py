@@ -13,26 +13,27 @@ import numpy as np
 
 from mmsrarec.collaborative import fusion
 from mmsrarec.collaborative import fusion_learning as learning
-from mmsrarec.collaborative.pieces import table
+from mmsrarec.collaborative.pieces import related
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import load
 from mmsrarec.evaluation import fused, lakes, metrics, protocol
 
 K = 10
-FAMILIES = {
-    "SASRec": ("sasrec",),
-    "item-item": ("follows", "together", "linear"),
-    "content": ("text", "meaning", "keywords", "similar_keywords"),
+FAMILIES = {  # the beginnings of their pieces
+    "SASRec": ("sasrec", "vector_"),
+    "the other networks": ("gru4rec", "text_sasrec", "text_gru4rec"),
+    "item-item": ("follows", "together", "linear", *(f"{name}_" for name in related.NAMES)),
+    "content": ("text_mean", "text_last", "text_best", "meaning_", "keywords", "similar_keywords"),
     "recency": ("recency",),
     "popularity": ("popularity", "recent"),
     "similar users": ("similar_users",),
 }
 
 
-def without(values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+def without(values: np.ndarray, pieces: tuple[str, ...], names: tuple[str, ...]) -> np.ndarray:
     """The evidence with some pieces unknown everywhere."""
     left = values.copy()
-    left[..., [place for place, name in enumerate(table.PIECES) if name.startswith(names)]] = np.nan
+    left[..., [place for place, name in enumerate(pieces) if name.startswith(names)]] = np.nan
     return left
 
 
@@ -43,21 +44,23 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load(arguments.config, arguments.set)
     fit, asked, seed = lakes.place(config, "fit"), lakes.place(config, "test"), config.run.seed
-    lessons = fused.lessons(Retriever(fit), protocol.load(fit, "validation", config.retrieve.fusion.max_users))
+    retriever = Retriever(fit)
+    lessons = fused.lessons(retriever, protocol.load(fit, "validation", config.retrieve.fusion.max_users))
+    pieces = retriever.preranker.pieces
     test = protocol.load(asked)
     known = fused.evidence(Retriever(asked), test)
-    full = fused.outcome("fusion", learning.fit(*lessons, seed), known, test, K)
+    full = fused.outcome("fusion", learning.fit(pieces, *lessons, seed), known, test, K)
     base = gains(full)
     weights = metrics.resamples(test.asked_users, config.evaluation.bootstrap, seed)
     tell("everything", full, "")
     for family, names in FAMILIES.items():
-        model = learning.fit(without(lessons[0], names), lessons[1], seed)
-        shown = fused.Evidence(without(known.values, names), known.pools)
+        model = learning.fit(pieces, without(lessons[0], pieces, names), lessons[1], seed)
+        shown = fused.Evidence(without(known.values, pieces, names), known.pools)
         found = fused.outcome("fusion", model, shown, test, K)
         over, under = (metrics.mean(each, test.owner) for each in (gains(found), base))
         share, low, high = metrics.estimate(metrics.ratio(over, under), weights)
         tell(f"without {family}", found, f"{share:.3f} [{low:.3f}, {high:.3f}]")
-    tell("fixed weights", fused.outcome("fusion", fusion.fixed(), known, test, K), "")
+    tell("fixed weights", fused.outcome("fusion", fusion.fixed(pieces), known, test, K), "")
 
 
 def gains(found: fused.Outcome) -> np.ndarray:

@@ -9,6 +9,7 @@ from mmsrarec.collaborative.pieces import content, counting
 from mmsrarec.collaborative.pieces.asked import Asked
 from mmsrarec.collaborative.pieces.context import Context
 from mmsrarec.collaborative.pieces.pool import Batch, ask
+from mmsrarec.collaborative.pieces.related import related
 
 SIZES = {"sasrec": 8, "linear": 8, "follows": 8, "text": 6, "similar_users": 4, "keywords": 4, "new": 2}
 
@@ -21,7 +22,8 @@ def sequences(lists: list[list[int]]) -> Sequences:
 def context(
     training: Sequences, items: int, texts: list[str] | None = None, vectors: np.ndarray | None = None
 ) -> Context:
-    """Counts of the training histories; item vectors by chance unless given."""
+    """Counts of the training histories; item vectors by chance unless given, those of a second network behind them in
+    reverse."""
     rng = np.random.default_rng(3)
     both = counting.gram(training, items)
     texts = texts or [f"word{item % 5} kind{item % 3}" for item in range(items)]
@@ -29,18 +31,20 @@ def context(
     popularity = both.diagonal().astype(float)
     vectors = rng.normal(size=(items, 8)).astype(np.float32) if vectors is None else vectors
     known = popularity > 0
+    follows = counting.transitions(training, items, 5, 0.8)
+    main = np.where(known[:, None], vectors, 0).astype(np.float32)
     return Context(
         popularity=popularity,
         recent=counting.recent(training, None, items),
         clock=counting.clock(training, None, items),
         together=counting.cosine(both),
-        follows=counting.transitions(training, items, 5, 0.8),
+        follows=follows,
         linear=ease.weights(both, 10.0),
         text=text,
         meaning=content.meaning_vectors(text, 7),
         keywords=weighted([[f"color {item % 4}", "plain"] for item in range(items)]),
-        sequence=np.where(known[:, None], vectors, 0).astype(np.float32),
-        known=known,
+        related=related(training, follows, max_history=8, most=10),
+        networks={"sasrec": main, "gru4rec": main[:, ::-1].copy()},
     )
 
 
@@ -52,6 +56,7 @@ def batch(made: Context, histories: Sequences, votes: np.ndarray | None = None, 
     from scipy import sparse
 
     rng = np.random.default_rng(seed)
-    states = rng.normal(size=(len(histories), made.sequence.shape[1])).astype(np.float32)
+    dim = made.networks["sasrec"].shape[1]
+    states = {name: rng.normal(size=(len(histories), dim)).astype(np.float32) for name in made.networks}
     votes = np.zeros((len(histories), made.items)) if votes is None else votes
     return Batch(histories, states, sparse.csr_array(votes))

@@ -1,4 +1,4 @@
-"""A lake of real tables with a SASRec that knows nothing: for the tests of the pre-ranker and of its evaluation."""
+"""A lake of real tables with networks that know nothing: for the tests of the pre-ranker and of its evaluation."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from evidence_data import sequences
 
 from mmsrarec.collaborative import checkpoint
 from mmsrarec.collaborative.pieces import counting
-from mmsrarec.collaborative.sasrec import SasRec
 from mmsrarec.config import Config
 from mmsrarec.storage import tables
 
@@ -58,11 +57,16 @@ def write_lake(config: Config, rows: list[dict], counted: list[list[str]] | None
     }
     for name, table in contents.items():
         tables.replace(root, name, tables.from_rows(name, table))
+    for number, each in enumerate(config.networks):
+        write_network(each, number)
+
+
+def write_network(config: Config, seed: int) -> None:
+    """The checkpoint of `sasrec`, untrained; it does not know the last two items."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        checkpoint.save(
-            checkpoint.folder(config), SasRec(ITEMS - 2, config.sasrec), pa.array(NAMES[:-2]), config.sasrec, {}
-        )
+        torch.manual_seed(seed)
+        model = checkpoint.build(ITEMS - 2, config.sasrec)
+        checkpoint.save(checkpoint.folder(config), model, pa.array(NAMES[:-2]), config.sasrec, {})
 
 
 def settings(folder: Path, **of_fusion: object) -> Config:

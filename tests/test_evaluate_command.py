@@ -37,7 +37,7 @@ def test_one_command_from_raw_files_to_the_figures(shop: Shop, tmp_path: Path, p
     assert done.returncode == 0, done.stderr
     config = opened(given)
     rows = tables.read(str(tmp_path), "evaluation").to_pylist()
-    assert {row["method"] for row in rows} == set(config.evaluation.methods)
+    assert {row["method"] for row in rows} == set(config.evaluation.methods) - {"boosting"}, "too few to teach trees"
     name = protocol.replace("_", "-")
     assert {f"{name}/full", f"{name}/sampled-1+20"} <= {row["protocol"] for row in rows}
     assert f"{name}/full" in done.stdout

@@ -11,6 +11,7 @@ from conftest import command
 from fused_lake import settings, shop_histories, write_lake
 
 from mmsrarec.collaborative import questions
+from mmsrarec.collaborative.pieces import table
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation import fused, protocol
@@ -19,6 +20,7 @@ from mmsrarec.evaluation.metrics import MISS
 from mmsrarec.storage import runs, tables
 from mmsrarec.training.fusion_stage import train_fusion
 
+PIECES = list(table.pieces())
 METHODS = ["popularity", "sasrec", "gru4rec", "fusion", "boosting"]
 
 
@@ -35,7 +37,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_the_ranks_are_those_of_the_candidates(lake: Config) -> None:
     test = protocol.load(lake)
     validation = protocol.load(lake, "validation")
-    models, facts = fused.learned(*fused.lessons(Retriever(lake), validation), lake.run.seed, 20)
+    models, facts = fused.learned(PIECES, *fused.lessons(Retriever(lake), validation), lake.run.seed, 20)
     assert facts["learned"] and facts["in_pool"] <= facts["asked"] == len(validation.users)
     retriever = Retriever(lake)
     known = fused.evidence(retriever, test)
@@ -79,7 +81,8 @@ def test_they_have_rows_and_what_is_not_there_is_left_out_with_a_reason(lake: Co
 
 
 def test_too_few_validation_users_leave_the_trees_out(lake: Config) -> None:
-    models, facts = fused.learned(*fused.lessons(Retriever(lake), protocol.load(lake, "validation")), 17, 10_000)
+    lessons = fused.lessons(Retriever(lake), protocol.load(lake, "validation"))
+    models, facts = fused.learned(PIECES, *lessons, 17, 10_000)
     assert set(models) == {"fusion"} and not facts["learned"]
 
 

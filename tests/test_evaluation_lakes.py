@@ -108,6 +108,22 @@ def test_a_second_network_is_trained_in_every_lake_by_an_entry_of_its_own(tmp_pa
     assert (found["test"].run("r"), found["test, gru4rec"].run("r")) == ("r", "r-gru4rec")
 
 
+def test_the_networks_of_the_fusion_are_trained_once_each_and_only_where_it_is_asked(tmp_path: Path) -> None:
+    networks = {"retrieve": {"fusion": {"networks": ["text_sasrec", "gru4rec"]}}}
+
+    def found(**settings: object) -> list[lakes.Lake]:
+        config = make_config(tmp_path, protocol="leave_one_out", **settings)
+        return list(lakes.lakes(Config(**(config.model_dump() | networks))))
+
+    asked = found(methods=["gru4rec", "fusion"])
+    others = ["gru4rec", "text_sasrec"]
+    assert [lake.also for lake in asked] == ["", *others, "", *others]
+    assert [lake.config.sasrec.name for lake in asked] == ["sasrec", *others] * 2
+    assert [lake.config.sasrec.text for lake in asked] == [False, False, True] * 2
+    assert all(len(lake.config.networks) == 1 for lake in asked), "each trains its own network only"
+    assert [lake.also for lake in found(methods=["sasrec"])] == ["", ""]
+
+
 def test_histories_from_before_the_column_hold_out_one_item(tmp_path: Path) -> None:
     old = pa.table({"user_id": ["a", "b"], "item_ids": [["x", "y"], ["x"]], "split": ["test", "train"]})
     write_deltalake(str(tmp_path / "histories"), old)

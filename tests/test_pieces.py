@@ -9,12 +9,13 @@ from scipy import sparse
 
 from mmsrarec.collaborative import ease
 from mmsrarec.collaborative.matrices import AGE_DECAY, LATEST_ITEMS
-from mmsrarec.collaborative.pieces import counting, table
+from mmsrarec.collaborative.pieces import counting, related, table
 from mmsrarec.collaborative.pieces.asked import NOBODY, Asked, ranks
 from mmsrarec.collaborative.pieces.context import Context
 from mmsrarec.collaborative.pieces.pool import ask
 
 ITEMS, USERS = 30, 40
+PIECES = list(table.pieces(["gru4rec"]))
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +78,23 @@ def reference(made: Context, histories: list[list[int]], question: Asked, user: 
         profile = sum((weight * rows[code] for code, weight in latest.items()), np.zeros(rows.shape[1]))
         return float(rows[item] @ profile / max(np.linalg.norm(profile), 1e-12))
 
-    logits = question.logits[user]
     votes = question.votes.toarray()[user]
     profile = votes @ keywords
-    known = np.isfinite(logits[item])
-    line = np.sort(logits)[::-1]
+    directions = made.networks["sasrec"] / np.maximum(np.linalg.norm(made.networks["sasrec"], axis=1), 1e-9)[:, None]
     best = {
         name: max([0.0, *(float(rows[item] @ rows[code]) for code in latest)])
-        for name, rows in (("text", text), ("meaning", made.meaning))
+        for name, rows in (("text", text), ("meaning", made.meaning), ("vector", directions))
     }
     return {
-        "sasrec": logits[item] - np.log(np.exp(logits).sum()) if known else np.nan,
-        "sasrec_gap": logits[item] - (line[9] if np.isfinite(line[9]) else 0) if known else np.nan,
+        **of_network("sasrec", question.logits["sasrec"][user], item),
+        **of_network("gru4rec", question.logits["gru4rec"][user], item),
+        **{
+            f"{name}_latest": sum(weight * matrix[code, item] for code, weight in latest.items())
+            for name, matrix in made.related.items()
+        },
+        **{f"{name}_taken": sum(matrix[code, item] for code in seen) for name, matrix in made.related.items()},
+        "vector_last": float(directions[item] @ directions[seen[-1]]) if seen else 0,
+        "vector_best": best["vector"],
         "follows": sum(weight * made.follows[code, item] for code, weight in latest.items()),
         "together": np.mean([made.together[code, item] for code in seen]) if seen else 0,
         "linear": sum(made.linear[code, item] for code in seen),
@@ -107,21 +113,28 @@ def reference(made: Context, histories: list[list[int]], question: Asked, user: 
     }
 
 
+def of_network(name: str, logits: np.ndarray, item: int) -> dict[str, float]:
+    known, line = np.isfinite(logits[item]), np.sort(logits)[::-1]
+    return {
+        name: logits[item] - np.log(np.exp(logits).sum()) if known else np.nan,
+        f"{name}_gap": logits[item] - (line[9] if np.isfinite(line[9]) else 0) if known else np.nan,
+    }
+
+
 def test_pieces_against_a_slow_reference(made: Context, question: Asked, histories: list[list[int]]) -> None:
     values = table.values(made, question)
-    assert values.shape == (*question.pool.shape, len(table.PIECES))
+    assert values.shape == (*question.pool.shape, len(PIECES))
     for user, place in np.argwhere(question.valid):
         expected = reference(made, histories, question, user, question.pool[user, place])
-        found = dict(zip(table.PIECES, values[user, place].tolist(), strict=True))
+        found = dict(zip(PIECES, values[user, place].tolist(), strict=True))
         assert found == pytest.approx(expected, abs=2e-5, nan_ok=True), (user, place)
     assert np.isnan(values[~question.valid]).all()
 
 
 def test_a_batch_of_some_gives_what_a_batch_of_all_gives(made: Context, question: Asked) -> None:
     rows = slice(5, 9)
-    some = Asked(
-        counting.part(question.histories, 5, 9), question.logits[rows], question.votes[rows], question.pool[rows]
-    )
+    logits = {name: found[rows] for name, found in question.logits.items()}
+    some = Asked(counting.part(question.histories, 5, 9), logits, question.votes[rows], question.pool[rows])
     np.testing.assert_allclose(table.values(made, some), table.values(made, question)[rows], atol=1e-6)
 
 
@@ -142,6 +155,39 @@ def test_counts_against_pairs_counted_one_by_one(histories: list[list[int]]) -> 
             for one, other in zip(seen, seen[distance:], strict=False):
                 steps[one, other] += 0.5 ** (distance - 1)
     np.testing.assert_allclose(follows, steps / np.maximum(steps.sum(1, keepdims=True), 1e-12), atol=1e-9)
+
+
+@pytest.mark.parametrize("work", [related.WORK, 40])
+def test_related_items_against_users_gone_through_one_by_one(
+    histories: list[list[int]], work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(related, "WORK", work)  # also with a few items at a time
+    follows = counting.transitions(sequences(histories), ITEMS, 5, 0.8)
+    found = related.related(sequences(histories), follows, 6, ITEMS)
+    takers, walks, steps = np.zeros(ITEMS), np.zeros((ITEMS, ITEMS)), np.zeros((ITEMS, ITEMS))
+    for seen in histories:
+        for one, other in combinations(seen[-6:], 2):
+            walks[[one, other], [other, one]] += 1 / len(seen[-6:])
+        takers[seen[-6:]] += 1
+        for one, other in zip(seen, seen[1:], strict=False):
+            steps[one, other] += 1
+    takers = np.maximum(takers, 1)
+    expected = {
+        "user_cf": walks / np.sqrt(np.outer(takers, takers)),
+        "rp3beta": walks / np.outer(takers, takers**related.BETA),
+        "before": follows.toarray().T,
+        "step": steps / np.maximum(steps.sum(1, keepdims=True), 1),
+    }
+    assert list(found) == list(related.NAMES)
+    for name, matrix in found.items():
+        np.testing.assert_allclose(matrix.toarray(), expected[name], atol=1e-6, err_msg=name)
+
+
+def test_the_strongest_of_a_row_stay_and_of_equal_ones_the_first() -> None:
+    rows = np.array([[1, 3, 3, 0, 3], [0, 0, 2, 0, 0], [0] * 5, [5, 4, 3, 2, 1]], np.float32)
+    found = related.strongest(sparse.csr_array(rows), 2)
+    assert found.toarray().tolist() == [[0, 3, 3, 0, 0], [0, 0, 2, 0, 0], [0] * 5, [5, 4, 0, 0, 0]]
+    assert found.nnz == 5
 
 
 def test_ease_is_the_ridge_regression_without_the_item_itself() -> None:

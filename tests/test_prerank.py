@@ -1,4 +1,4 @@
-"""The stage train_fusion and what retrieve makes of it, on a lake of real tables with a SASRec that knows nothing."""
+"""The stage train_fusion and what retrieve makes of it, on a lake of real tables with networks that know nothing."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
-from fused_lake import ITEMS, NAMES, USERS, settings, shop_histories, write_lake
+from fused_lake import ITEMS, NAMES, USERS, settings, shop_histories, write_lake, write_network
 
-from mmsrarec.collaborative import embed, fusion
+from mmsrarec.collaborative import checkpoint, embed, fusion
+from mmsrarec.collaborative.pieces import table
 from mmsrarec.collaborative.retrieve import Retriever, retrieve
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
+from mmsrarec.evaluation import baselines
 from mmsrarec.storage import tables
 from mmsrarec.training.fusion_stage import questions, train_fusion
+
+PIECES = tuple(table.pieces(["gru4rec", "text_sasrec"]))
 
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = settings(tmp_path_factory.mktemp("fused"))
+    config = settings(tmp_path_factory.mktemp("fused"), networks=["gru4rec", "text_sasrec"])
     write_lake(config, shop_histories())
     train_fusion(config, "run")
     retrieve(config, "run")
@@ -43,7 +47,7 @@ def test_it_learns_from_validation_users_alone(lake: Config) -> None:
         row = histories[user["user_id"]]
         assert row["split"] == "validation" and [*user["item_ids"], item] == row["item_ids"]
         assert item not in user["item_ids"]
-    learned = fusion.load(fusion.place(lake))
+    learned = fusion.load(fusion.place(lake), PIECES)
     assert learned.facts["learned"] and 20 <= learned.facts["questions"] <= len(asked)
     assert learned.facts["loss"] < 0.8 * learned.facts["even"]
     few, _ = questions(embed.read_histories(lake), 7, 17)
@@ -96,7 +100,43 @@ def test_without_change_nothing_is_learned_or_retrieved_anew(lake: Config) -> No
 def test_another_fusion_is_another_identity(lake: Config) -> None:
     with Retriever(lake) as retriever:
         assert retriever.identity != retriever.model_hash
-        assert retriever.identity.endswith(fusion.load(fusion.place(lake)).hash)
+        assert retriever.identity.endswith(fusion.load(fusion.place(lake), PIECES).hash)
+
+
+def test_a_network_beside_the_main_one_says_its_own_scores(lake: Config) -> None:
+    retriever = Retriever(lake)
+    users = pa.table({name: [row[name] for row in shop_histories()[:40]] for name in ("user_id", "item_ids")})
+    similar = retriever.similar_users(users)
+    ((asked, _),) = [retriever.preranker.pools(batch) for batch in retriever.batches(users, similar)]
+    values = retriever.preranker.values(asked)
+    assert retriever.preranker.pieces == PIECES and values.shape[2] == len(PIECES)
+    for name, each in zip(("sasrec", "gru4rec", "text_sasrec"), lake.networks, strict=True):
+        own = baselines.network(checkpoint.load(checkpoint.folder(each)), NAMES)(users)
+        for row, seen in enumerate(users["item_ids"].to_pylist()):
+            own[row, [NAMES.index(item) for item in seen]] = -np.inf
+        total = np.log(np.exp(own).sum(axis=1, keepdims=True))
+        expected = np.take_along_axis(own - total, np.maximum(asked.pool, 0), axis=1)
+        found = values[..., PIECES.index(name)]
+        unknown = ~asked.valid | ~np.isfinite(expected)
+        assert unknown.any() and np.isnan(found[unknown]).all()
+        np.testing.assert_allclose(found[~unknown], expected[~unknown], atol=1e-4)
+
+
+def test_another_network_beside_the_main_one_is_another_identity_and_teaches_anew(tmp_path: Path) -> None:
+    config = settings(tmp_path, networks=["gru4rec"])
+    write_lake(config, shop_histories())
+    train_fusion(config, "first")
+    before = Retriever(config)
+    identity = before.identity
+    write_network(config.networks[1], seed=7)
+    after = Retriever(config)
+    assert after.model_hash == before.model_hash and after.identity != identity
+    train_fusion(config, "second")
+    assert notes(config, "second")["learned"] and "skipped" not in notes(config, "second")
+    for networks in (["gru4rec", "text_sasrec"], []):
+        other = settings(tmp_path, networks=networks)
+        with pytest.raises(InputError, match="run train_sasrec first" if networks else "run train_fusion again"):
+            assert Retriever(other).identity
 
 
 def test_counts_that_have_seen_what_is_held_out_are_refused(tmp_path: Path) -> None:
@@ -110,7 +150,8 @@ def test_too_few_users_and_fixed_weights(tmp_path: Path) -> None:
     config = settings(tmp_path, min_users=5000)
     write_lake(config, shop_histories())
     train_fusion(config, "few")
-    assert fusion.load(fusion.place(config)).hash == fusion.fixed().hash
+    pieces = list(table.pieces())
+    assert fusion.load(fusion.place(config), pieces).hash == fusion.fixed(pieces).hash
     retrieve(config, "few")
     assert tables.count(config.lake.root, "candidates") == 12 * USERS
 
@@ -127,7 +168,7 @@ def test_above_its_limit_cooccurrence_stands_in_for_ease(tmp_path: Path) -> None
     with Retriever(config) as retriever:
         assert retriever.preranker.context.linear is None
     train_fusion(config, "large")
-    assert fusion.load(fusion.place(config)).facts["learned"]
+    assert fusion.load(fusion.place(config), list(table.pieces())).facts["learned"]
 
 
 def test_a_table_from_before_a_column_came_is_read_and_replaced(tmp_path: Path) -> None:
@@ -150,7 +191,7 @@ def test_words_of_the_levels_follow_those_of_before(lake: Config, monkeypatch: p
     before = plain.evidence(users, pairs, similar)["levels"].to_pylist()
     monkeypatch.setattr(retriever, "batch_users", 7)
     after = retriever.evidence(users, pairs, similar)["levels"].to_pylist()
-    learned = fusion.load(fusion.place(lake))
+    learned = fusion.load(fusion.place(lake), PIECES)
     edges = learned.edges[learned.pieces.index("popularity")]
     popularity = retriever.preranker.context.popularity
     for old, new, item in zip(before, after, items, strict=True):

@@ -13,7 +13,7 @@ from mmsrarec.collaborative.embed import Sequences
 from mmsrarec.collaborative.text import ItemText
 from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import InputError
-from mmsrarec.storage import tables
+from mmsrarec.storage import runs, tables
 from mmsrarec.training import loss
 from mmsrarec.training import sasrec_trainer as trainer
 
@@ -153,9 +153,37 @@ def test_the_stage_trains_what_the_configuration_names(tmp_path: Path) -> None:
         found = checkpoint.load(checkpoint.folder(made))
         assert (found.model.items.text is not None) == bool(settings.get("text"))
         hashes.add(found.model_hash)
-    assert len(hashes) == 4 and {place.name for place in (tmp_path / "models").iterdir()} == {"sasrec", "gru4rec"}
+    assert len(hashes) == 4 and {place.name for place in (tmp_path / "models").iterdir()} == {
+        "sasrec", "text_sasrec", "gru4rec", "text_gru4rec"
+    }  # fmt: skip
     checkpoint.drop_others(made)
-    assert [place.name for place in (tmp_path / "models").iterdir()] == ["gru4rec"]
+    assert [place.name for place in (tmp_path / "models").iterdir()] == ["text_gru4rec"]
+
+
+def test_the_stage_trains_the_networks_of_the_fusion_behind_the_main_one(tmp_path: Path) -> None:
+    alone, several = lake(tmp_path), {"fusion": {"networks": ["text_sasrec", "gru4rec", "gru4rec"]}}
+    made = Config(**(alone.model_dump() | {"retrieve": several}))
+    trainer.train_sasrec(alone, "alone")
+    assert not trainer.due(alone) and trainer.due(made)
+    trainer.train_sasrec(made, "several")
+    assert not trainer.due(made)
+    (row,) = runs.ledger(made, "several")
+    assert "skipped" in row["notes"] and "skipped" not in row["notes"]["gru4rec"]
+    assert {"sasrec", "text_sasrec", "gru4rec"} <= set(row["versions"])
+    for each in made.networks:
+        alike = Config(**(each.model_dump() | {"lake": {"root": str(tmp_path / "other")}, "retrieve": {}}))
+        for name in ("histories", "catalog"):
+            tables.replace(alike.lake.root, name, tables.read(made.lake.root, name))
+        trainer.train_sasrec(alike, "run")
+        found = checkpoint.load(checkpoint.folder(alike))
+        assert found.model_hash == row["versions"][each.sasrec.name], "as if it were the main one"
+        assert (found.model.items.text is not None) == each.sasrec.text
+    stages = {row["stage"] for row in tables.read(made.lake.root, "training_curves").to_pylist()}
+    assert stages == {"train_sasrec", "train_sasrec text_sasrec", "train_sasrec gru4rec"}
+    checkpoint.drop_others(made)
+    assert len(list((tmp_path / "models").iterdir())) == 3
+    checkpoint.drop_others(alone)
+    assert [place.name for place in (tmp_path / "models").iterdir()] == ["sasrec"]
 
 
 def test_another_text_trains_another_network_when_it_is_due(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""The checkpoint folder of a trained network: models/sasrec or models/gru4rec in the lake, one format for both.
+"""The checkpoint folder of a trained network, by its name: models/sasrec, models/gru4rec, or with `text_` before it, in
+the lake; one format for all.
 
-A checkpoint is what its description names (sasrec.json, gru4rec.json): that file is replaced last, in one step, so
+A checkpoint is what its description names (sasrec.json in models/sasrec): that file is replaced last, in one step, so
 there is always a whole one. Training is training/sasrec_trainer.py.
 """
 
@@ -45,7 +46,7 @@ def build(vocabulary_size: int, settings: Sasrec, text: Tensor | None = None) ->
 
 
 def folder(config: Config) -> str:
-    return config.table(f"models/{config.sasrec.network}")
+    return config.table(f"models/{config.sasrec.name}")
 
 
 def save(place: str | Path, model: Network, vocabulary: pa.Array, settings: Sasrec, facts: dict) -> str:
@@ -86,7 +87,8 @@ def load(place: str | Path) -> Checkpoint:
 
 def drop_others(config: Config) -> None:
     """Remove what networks left that the configuration does not name: no later night would train them anew."""
-    for other in NETWORKS.keys() - {config.sasrec.network}:
+    every = {f"{text}{network}" for network in NETWORKS for text in ("", "text_")}
+    for other in every - {each.sasrec.name for each in config.networks}:
         files.delete_folder(config.table(f"models/{other}"))
 
 

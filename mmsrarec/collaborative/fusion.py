@@ -7,20 +7,21 @@ the logarithm of its rank within the user's pool, and as a mark where nothing is
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mmsrarec.collaborative.pieces.asked import ranks
-from mmsrarec.collaborative.pieces.table import PIECES
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import files
 
-FUSION_VERSION = 1
+FUSION_VERSION = 2
 QUANTILES = (0.5, 0.8, 0.95, 0.99)  # of the pools' values, where the hinges are
 LEVELS = 8
+CHUNK = 512  # users whose features are in memory at a time
 REACH = 6.0  # standard deviations beyond which a value counts no more
 FIXED = {"sasrec": 1.0, "follows": 1.0, "together": 0.5, "linear": 1.0, "text_mean": 0.5, "similar_users": 0.25}
 
@@ -46,7 +47,9 @@ class Fusion:
 
     def score(self, values: np.ndarray) -> np.ndarray:
         """float32 [users, width] of values [users, width, pieces]; -inf where nothing at all is known (no item)."""
-        scores = self.features(values) @ np.array(self.weights, np.float32)
+        weights, scores = np.array(self.weights, np.float32), np.empty(values.shape[:2], np.float32)
+        for start in range(0, len(values), CHUNK):
+            scores[start : start + CHUNK] = self.features(values[start : start + CHUNK]) @ weights
         return np.where(nobody(values), -np.inf, scores).astype(np.float32)
 
     def features(self, values: np.ndarray) -> np.ndarray:
@@ -79,15 +82,15 @@ def nobody(values: np.ndarray) -> np.ndarray:
     return np.isnan(values).all(axis=-1)
 
 
-def fixed() -> Fusion:
+def fixed(pieces: Sequence[str]) -> Fusion:
     """Serves where too few users can teach: a sum of log ranks with documented weights (FIXED), no piece by value."""
-    count, columns = len(PIECES), 3 + len(QUANTILES)
+    count, columns = len(pieces), 3 + len(QUANTILES)
     weights = np.zeros((count, columns))
-    weights[:, -2] = [FIXED.get(name, 0.0) for name in PIECES]
-    knots = tuple((0.0,) * len(QUANTILES) for _ in PIECES)
-    edges = tuple(tuple(np.arange(1, LEVELS) / LEVELS) for _ in PIECES)
+    weights[:, -2] = [FIXED.get(name, 0.0) for name in pieces]
+    knots = tuple((0.0,) * len(QUANTILES) for _ in pieces)
+    edges = tuple(tuple(np.arange(1, LEVELS) / LEVELS) for _ in pieces)
     facts = {"learned": False}
-    return Fusion(tuple(PIECES), (0.0,) * count, (1.0,) * count, knots, tuple(weights.ravel().tolist()), edges, facts)
+    return Fusion(tuple(pieces), (0.0,) * count, (1.0,) * count, knots, tuple(weights.ravel().tolist()), edges, facts)
 
 
 def place(config: Config) -> str:
@@ -98,15 +101,15 @@ def save(file: str | Path, fusion: Fusion) -> None:
     files.write(file, json.dumps(asdict(fusion) | {"version": FUSION_VERSION}, indent=1).encode())
 
 
-def load(file: str | Path) -> Fusion:
-    """InputError where there is none, or one that other code has made."""
+def load(file: str | Path, pieces: Sequence[str]) -> Fusion:
+    """InputError where there is none, or one that other code has made, or of other pieces than these."""
     found = files.read(file)
     if not found:
         raise InputError(f"{file}: no fusion; run train_fusion first")
     known = json.loads(found)
     version = known.pop("version")
-    if version != FUSION_VERSION or tuple(known["pieces"]) != tuple(PIECES):
-        raise InputError(f"{file}: made by another version of this program; run train_fusion again")
+    if version != FUSION_VERSION or tuple(known["pieces"]) != tuple(pieces):
+        raise InputError(f"{file}: made of other pieces of evidence; run train_fusion again")
     for name, value in known.items():
         if isinstance(value, list):
             known[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)

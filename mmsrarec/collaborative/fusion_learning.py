@@ -4,18 +4,17 @@ A question is a user whose next item is known and in its pool; the rest of the p
 out: sampled negatives would bias it. The context must not have counted what is asked (fusion_stage.py sees to it).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from mmsrarec.collaborative.fusion import LEVELS, QUANTILES, REACH, Fusion, nobody
+from mmsrarec.collaborative.fusion import CHUNK, LEVELS, QUANTILES, REACH, Fusion, nobody
 from mmsrarec.collaborative.pieces.asked import NOBODY
-from mmsrarec.collaborative.pieces.table import PIECES
 
 PENALTY = 1e-2  # on the squared weights, of the mean loss per question
 STEPS = 100
-CHUNK = 512  # questions whose scores are computed at a time
 SAMPLED = 10  # places per question from which means, knots and edges are taken
 
 
@@ -25,10 +24,10 @@ def answers(pool: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
-def fit(values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
+def fit(pieces: Sequence[str], values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
     """From values [questions, width, pieces] and the place [questions] of what was taken; -1 teaches nothing."""
     values, answered = values[answered >= 0], answered[answered >= 0]
-    fusion = described(values, answered, seed)
+    fusion = described(pieces, values, answered, seed)
     features = torch.from_numpy(fusion.features(values))
     barred = torch.from_numpy(nobody(values))
     weights, loss = _solved(features, barred, torch.from_numpy(answered))
@@ -36,7 +35,7 @@ def fit(values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
     return replace(fusion, weights=tuple(weights.tolist()), facts=facts)
 
 
-def described(values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
+def described(pieces: Sequence[str], values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
     """A fusion without weights: means, scales and knots of the pools, edges of a sample that has as many answers as
     others, drawn with the seed."""
     rng = np.random.default_rng(seed)
@@ -60,7 +59,7 @@ def described(values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
         scales.append(round(scale, 9))
         knots.append(tuple(standard.round(6).tolist()))
         edges.append(tuple(inner.astype(float).tolist()))
-    return Fusion(tuple(PIECES), tuple(means), tuple(scales), tuple(knots), (), tuple(edges))
+    return Fusion(tuple(pieces), tuple(means), tuple(scales), tuple(knots), (), tuple(edges))
 
 
 def _solved(features: torch.Tensor, barred: torch.Tensor, answered: torch.Tensor) -> tuple[np.ndarray, float]:

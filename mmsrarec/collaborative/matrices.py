@@ -32,6 +32,12 @@ def pairs(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tupl
     return sparse.csr_array((values[kept], (rows[kept], columns[kept])), shape=shape)
 
 
+def scored(table: pa.Table, items: pa.Array) -> sparse.csr_array:
+    """Scores [item, other item] of a table of these and the score; items that left the catalog are left out."""
+    one, other, scores = table.columns
+    return pairs(codes(one, items), codes(other, items), scores.to_numpy(), (len(items), len(items)))
+
+
 def best(scores: sparse.csr_array, row: int, free: np.ndarray, count: int) -> np.ndarray:
     """The `count` columns of a row with the highest scores above 0, among those that are free."""
     part = slice(scores.indptr[row], scores.indptr[row + 1])

@@ -1,6 +1,6 @@
 """The pre-ranker: wide pools from many sources, cut by the fusion of all evidence (`retrieve.fusion`)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from mmsrarec.collaborative.pieces import content, counting, table
 from mmsrarec.collaborative.pieces.asked import Asked
 from mmsrarec.collaborative.pieces.context import Context
 from mmsrarec.collaborative.pieces.pool import Batch, about, ask
+from mmsrarec.collaborative.pieces.related import related
 from mmsrarec.config import Config, Fusion
 from mmsrarec.errors import InputError
 from mmsrarec.storage import tables
@@ -46,14 +47,14 @@ class Ranked:
 @dataclass(frozen=True)
 class Known:
     """What a Retriever has read: items of the catalog in order, which may be named, co-occurrence, transitions, rows of
-    the keywords, SASRec's item vectors [items, dim] (zero where it does not know the item)."""
+    the keywords, and the item vectors [items, dim] of the networks (zero where one does not know the item)."""
 
     items: pa.Array
     free: np.ndarray
     together: sparse.csr_array
     follows: sparse.csr_array
     keywords: sparse.csr_array
-    sequence: np.ndarray
+    networks: Mapping[str, np.ndarray]
 
 
 class Preranker:
@@ -69,7 +70,12 @@ class Preranker:
     @cached_property
     def fusion(self) -> fusion.Fusion:
         """What train_fusion has learned; InputError where it has not run."""
-        return fusion.load(fusion.place(self._config))
+        return fusion.load(fusion.place(self._config), self.pieces)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The names of the evidence, in its order."""
+        return tuple(table.pieces(list(self._known.networks)[1:]))
 
     def pools(self, batch: Batch) -> tuple[Asked, np.ndarray]:
         """The pools of a batch, and which source named each item first (see `ask`)."""
@@ -94,7 +100,7 @@ class Preranker:
     def words(self, batches: Iterable[Batch], users: np.ndarray, items: np.ndarray, before: list[str]) -> list[str]:
         """Of each pair (row among all users of the batches, item code) the words `before` and the levels of WORDS, such
         as `follows 3`."""
-        numbers = [list(table.PIECES).index(name) for name in WORDS]
+        numbers = [self.pieces.index(name) for name in WORDS]
         found, start = np.empty(len(users), object), 0
         for batch in batches:
             end = start + len(batch.histories)
@@ -145,8 +151,8 @@ def context(config: Config, known: Known) -> Context:
         text=text,
         meaning=meaning.vectors(config, catalog, text),
         keywords=known.keywords,
-        sequence=known.sequence,
-        known=np.asarray(known.sequence.any(axis=1)),
+        related=related(training, known.follows, config.build_cf.max_history, config.build_cf.top_n),
+        networks=known.networks,
     )
 
 
@@ -165,11 +171,3 @@ def _times(histories: pa.Table, training: pa.Table) -> np.ndarray | None:
     if lengths[0] != lengths[1]:
         return None
     return training["timestamps"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-
-
-def sequence_vectors(vectors: np.ndarray, catalog_of_code: np.ndarray, items: int) -> np.ndarray:
-    """SASRec's item vectors in the order of the catalog, zero where it does not know the item."""
-    found = np.zeros((items, vectors.shape[1]), np.float32)
-    inside = catalog_of_code >= 0
-    found[catalog_of_code[inside]] = vectors[inside]
-    return found

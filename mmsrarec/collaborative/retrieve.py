@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from mmsrarec.collaborative import candidates as merging
-from mmsrarec.collaborative import checkpoint, embed, matrices, neighbors, prerank
+from mmsrarec.collaborative import checkpoint, embed, matrices, neighbors, networks, prerank
 from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.collaborative.index import UserIndex
+from mmsrarec.collaborative.networks import Networks
 from mmsrarec.config import Config, Retrieve
 from mmsrarec.errors import InputError
 from mmsrarec.schemas import TABLES
@@ -87,7 +88,7 @@ class Retriever:
         catalog = tables.read(root, "catalog", [*rules.COLUMNS, "interactions"]).sort_by("item_id")
         if catalog.num_rows == 0:
             raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
-        trained = checkpoint.load(checkpoint.folder(config))
+        self._trained = trained = checkpoint.load(checkpoint.folder(config))
         self._config, self._settings = config, config.retrieve
         self._model, self._vocabulary = trained.model, trained.vocabulary
         self.model_hash = trained.model_hash
@@ -108,8 +109,9 @@ class Retriever:
         self._popular = merging.top(np.arange(len(self.items)), self._popularity, len(self.items))
         self._catalog_of_code = matrices.codes(trained.vocabulary, self.items)
         self._code_of_catalog = matrices.codes(self.items, trained.vocabulary)
-        self._together = self._pairs(root, "item_cooccurrence", "neighbor_id")
-        self._follows = self._pairs(root, "item_transitions", "next_item_id")
+        near = tables.read(root, "item_cooccurrence", ["item_id", "neighbor_id", "score"])
+        after = tables.read(root, "item_transitions", ["item_id", "next_item_id", "score"])
+        self._together, self._follows = (matrices.scored(table, self.items) for table in (near, after))
         keywords = tables.read(root, "item_keywords", ["item_id", "keywords"])
         self._content = Content(self.items, keywords) if keywords.num_rows else None
         self._index: UserIndex | None = None
@@ -122,15 +124,20 @@ class Retriever:
 
     @property
     def identity(self) -> str:
-        """Of what was learned from everybody: SASRec, and where it is on the fusion."""
-        return f"{self.model_hash}{self.preranker.fusion.hash if self._settings.fusion.enabled else ''}"
+        """Of what was learned from everybody: SASRec, and where it is on the fusion and all networks behind it."""
+        enabled = self._settings.fusion.enabled
+        return f"{self.networks.hash}{self.preranker.fusion.hash}" if enabled else self.model_hash
+
+    @cached_property
+    def networks(self) -> Networks:
+        """SASRec and retrieve.fusion.networks; InputError where one has not been trained."""
+        return networks.load(self._config, self._trained)
 
     @cached_property
     def preranker(self) -> prerank.Preranker:
         keywords = self._content.rows if self._content else csr_array((len(self.items), 1))
-        vectors = prerank.sequence_vectors(self._item_vectors, self._catalog_of_code, len(self.items))
-        known = prerank.Known(self.items, self._free, self._together, self._follows, keywords, vectors)
-        return prerank.Preranker(self._config, known)
+        read = self._free, self._together, self._follows, keywords, self.networks.vectors(self.items)
+        return prerank.Preranker(self._config, prerank.Known(self.items, *read))
 
     def __enter__(self) -> "Retriever":
         if self._settings.similar_users:
@@ -198,7 +205,7 @@ class Retriever:
         for number, part in enumerate(self._batches(users)):
             chosen = order[edges[number] : edges[number + 1]]
             rows, codes = user[chosen] - number * self.batch_users, item[chosen]
-            latest = self._latest(part)
+            latest = matrices.latest(embed.encode(part["item_ids"], self.items), len(self.items))
             together[chosen] = matrices.cells(latest @ self._together, rows, codes)
             follows[chosen] = matrices.cells(latest @ self._follows, rows, codes)
             near = self._votes(part, similar, np.ones(similar.num_rows))
@@ -224,9 +231,9 @@ class Retriever:
     def batches(self, users: pa.Table, similar: pa.Table) -> Iterator[prerank.Batch]:
         """The users in batches, as the preranker takes them; `similar` are their similar_users rows."""
         for part in self._batches(users):
-            states = embed.states(self._model, embed.encode(part["item_ids"], self._vocabulary))
             votes = self._votes(part, similar, similar["similarity"].to_numpy())
-            yield prerank.Batch(embed.encode(part["item_ids"], self.items), states, votes)
+            histories = embed.encode(part["item_ids"], self.items)
+            yield prerank.Batch(histories, self.networks.states(part["item_ids"]), votes)
 
     def _opened(self) -> UserIndex:
         index = UserIndex(self._config)
@@ -242,12 +249,6 @@ class Retriever:
         for start in range(0, users.num_rows, self.batch_users):
             yield users.slice(start, self.batch_users)
 
-    def _pairs(self, root: str, name: str, other: str) -> csr_array:
-        """Scores [item, other item] of a table of pairs; items that left the catalog are left out."""
-        table = tables.read(root, name, ["item_id", other, "score"])
-        rows, columns = matrices.codes(table["item_id"], self.items), matrices.codes(table[other], self.items)
-        return matrices.pairs(rows, columns, table["score"].to_numpy(), (len(self.items), len(self.items)))
-
     def _logits(self, users: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Logits [users, vocabulary], and which users have an item of the vocabulary."""
         sequences = embed.encode(users["item_ids"], self._vocabulary)
@@ -258,9 +259,6 @@ class Retriever:
         rows = matrices.codes(similar["user_id"], users["user_id"].combine_chunks())
         columns = matrices.codes(similar["next_item_id"], self.items)
         return matrices.pairs(rows, columns, weights, (users.num_rows, len(self.items)))
-
-    def _latest(self, users: pa.Table) -> csr_array:
-        return matrices.latest(embed.encode(users["item_ids"], self.items), len(self.items))
 
     def _named(
         self, users: pa.Table, similar: pa.Table, shares: Retrieve

@@ -46,6 +46,15 @@ class Sasrec(Section):
     )
 
     @property
+    def name(self) -> str:
+        """Of the network and its checkpoint: sasrec, gru4rec, and with `text_` before it one that reads texts."""
+        return f"{'text_' if self.text else ''}{self.network}"
+
+    def named(self, name: str) -> "Sasrec":
+        """The same settings for the network of this name."""
+        return self.model_copy(update={"network": name.removeprefix("text_"), "text": name.startswith("text_")})
+
+    @property
     def step_size(self) -> float:
         return self.learning_rate or {"sasrec": 1e-3, "gru4rec": 2e-3}[self.network]
 
@@ -142,6 +151,9 @@ class SummarizeItems(Section):
     image_pixels: Positive = Field(448 * 448, description="a picture is scaled down to this many pixels")
 
 
+Further = Literal["gru4rec", "text_sasrec", "text_gru4rec"]  # the main one is always called sasrec in the evidence
+
+
 class Fusion(Section):
     """The pre-ranker: wide pools, and of each the best by a fusion of all evidence that train_fusion learns."""
 
@@ -153,6 +165,11 @@ class Fusion(Section):
     from_similar_users: Count = Field(30, description="from what similar users took next")
     from_keywords: Count = Field(10, description="whose keywords are near the history's")
     from_new: Count = Field(5, description="that nobody has taken yet, those near in text")
+    networks: list[Further] = Field(
+        [],
+        description="further sequence networks whose scores are pieces of evidence: gru4rec, text_sasrec (SASRec with "
+        "sasrec.text), text_gru4rec; each is trained with the settings of sasrec and takes as long",
+    )
     ease_items: Count = Field(25_000, description="EASE up to this many items; 4 bytes times its square, twice")
     ease_penalty: float = Field(100.0, gt=0, description="of EASE's weights; more for few interactions")
     sentence_encoder: str | None = Field(

@@ -70,6 +70,13 @@ class Config(Section):
         return self
 
     @property
+    def networks(self) -> list["Config"]:
+        """One for each network that is trained: this, and with its settings in `sasrec` each of
+        retrieve.fusion.networks that is not this one's own."""
+        names = [name for name in dict.fromkeys(self.retrieve.fusion.networks) if name != self.sasrec.name]
+        return [self, *(self.model_copy(update={"sasrec": self.sasrec.named(name)}) for name in names)]
+
+    @property
     def model_path(self) -> str:
         """Folder or hub name for the engine."""
         return str(BUNDLED_MODEL) if self.model == "bundled" else self.model

@@ -79,10 +79,11 @@ def _figures(config: Config, stage: runs.Stage, test: TestSet) -> list[dict]:
 def made_from(config: Config) -> str:
     """Hash of the models and settings that the figures are about."""
     names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluation"
-    model = checkpoint.describe(checkpoint.folder(config)) or {}
+    trained = [checkpoint.describe(checkpoint.folder(each)) or {} for each in config.networks]
     versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
-    others = config.dataset, config.run.seed, config.index.positions, model.get("model_hash"), rules
+    hashes = [model.get("model_hash") for model in trained]
+    others = config.dataset, config.run.seed, config.index.positions, hashes, rules
     parts = [getattr(config, name).model_dump(mode="json") for name in names]
     return hashlib.sha256(json.dumps([parts, versions, others]).encode()).hexdigest()[:16]
 
@@ -166,8 +167,10 @@ class _Methods:
     def _fused(self) -> Mapping[str, fused.Model]:
         settings = self._config.retrieve.fusion
         validation = protocol.load(self._fit, "validation", settings.max_users)
-        lessons = fused.lessons(Retriever(self._fit), validation)
-        models, facts = fused.learned(*lessons, self._config.run.seed, settings.min_users)
+        retriever = Retriever(self._fit)
+        lessons = fused.lessons(retriever, validation)
+        pieces, seed = retriever.preranker.pieces, self._config.run.seed
+        models, facts = fused.learned(pieces, *lessons, seed, settings.min_users)
         self._stage.notes["fusion"] = facts
         return models
 

@@ -5,7 +5,7 @@ order the pools of the test questions. Full: a target outside its pool is a miss
 stand in the pool beside what it names, so that each is scored whether it would be named or not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -47,14 +47,16 @@ def lessons(retriever: Retriever, validation: TestSet) -> tuple[np.ndarray, np.n
         )
 
 
-def learned(values: np.ndarray, places: np.ndarray, seed: int, fewest: int) -> tuple[Mapping[str, Model], dict]:
+def learned(
+    pieces: Sequence[str], values: np.ndarray, places: np.ndarray, seed: int, fewest: int
+) -> tuple[Mapping[str, Model], dict]:
     """The models by method from `lessons`, and what is to be told of them. With fewer than `fewest` questions whose
     target is in its pool the fusion has fixed weights, and there are no trees."""
     in_pool = int((places >= 0).sum())
     facts = {"asked": len(places), "in_pool": in_pool}
     if in_pool < fewest:
-        return {"fusion": fusion.fixed()}, facts | {"learned": False}
-    linear = learning.fit(values, places, seed)
+        return {"fusion": fusion.fixed(pieces)}, facts | {"learned": False}
+    linear = learning.fit(pieces, values, places, seed)
     return {"fusion": linear, "boosting": boosting.fit(linear, values, places, seed)}, facts | linear.facts
 
 

@@ -19,8 +19,8 @@ FUSED = ("fusion", "boosting")  # the methods that need all evidence
 
 @dataclass(frozen=True)
 class Lake:
-    """A lake to be made: its name, its configuration, and the stages that make it. The network that is not the one of
-    `sasrec.network` is trained by an entry of its own, whose stages stand in the ledger under another `run`."""
+    """A lake to be made: its name, its configuration, and the stages that make it. A network that is not the main one
+    is trained by an entry of its own, whose stages stand in the ledger under another `run`."""
 
     name: str
     config: Config
@@ -44,11 +44,20 @@ def lakes(config: Config) -> Iterator[Lake]:
 
 
 def _networks(lake: Lake) -> Iterator[Lake]:
-    """The lake, and what it takes to train the other networks in it."""
-    yield lake
-    for network in checkpoint.NETWORKS:
-        if network in lake.config.evaluation.methods and network != lake.config.sasrec.network:
-            yield Lake(f"{lake.name}, {network}", with_network(lake.config, network), ("train_sasrec",), network)
+    """The lake, and what it takes to train the other networks in it: for rows of their own, and for the fusion."""
+    methods = lake.config.evaluation.methods
+    asked = [with_network(lake.config, network) for network in checkpoint.NETWORKS if network in methods]
+    asked += lake.config.networks if set(FUSED) & set(methods) else []
+    yield replace(lake, config=_alone(lake.config))
+    for name, config in {each.sasrec.name: each for each in asked}.items():
+        if name != lake.config.sasrec.name:
+            yield Lake(f"{lake.name}, {name}", _alone(config), ("train_sasrec",), name)
+
+
+def _alone(config: Config) -> Config:
+    """Without further networks, which train_sasrec would train at once and not each for as long as is best for it."""
+    settings = config.retrieve.fusion.model_copy(update={"networks": []})
+    return config.model_copy(update={"retrieve": config.retrieve.model_copy(update={"fusion": settings})})
 
 
 def with_network(config: Config, network: str) -> Config:
@@ -87,7 +96,7 @@ def _stages(config: Config) -> tuple[str, ...]:
 
 def _as_long(test: Config, fit: Config) -> Config:
     """The network trains as many epochs as did best in `fit`, if it was trained there."""
-    fitted = checkpoint.describe(checkpoint.folder(with_network(fit, test.sasrec.network)))
+    fitted = checkpoint.describe(checkpoint.folder(fit.model_copy(update={"sasrec": test.sasrec})))
     if not fitted:
         return test
     settings = test.sasrec.model_copy(update={"epochs": fitted["facts"]["best_epoch"]})

@@ -92,7 +92,7 @@ RECORDS: dict[str, Table] = {
         ("train_sasrec",),
         {
             "run_id": RUN_ID,
-            "stage": (STRING, "that trained"),
+            "stage": (STRING, "that trained; with a network's name behind it where that is not the main one"),
             "step": (LONG, "from 1; of SASRec, the epoch"),
             "name": (STRING, "of the figure: loss, ndcg_at_10, …"),
             "value": (DOUBLE, "the figure after the step"),

@@ -2,11 +2,12 @@
 
 It learns on the held-out items of validation users alone; the counts, SASRec and the index have seen none of them
 (collaborative/prerank.py refuses counts that have). Too few of them: the fusion with fixed weights serves. What was
-learned is kept while SASRec and the settings stay: a new one changes everybody's candidates.
+learned is kept while the networks and the settings stay: a new one changes everybody's candidates.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,10 +35,10 @@ def train_fusion(config: Config, run_id: str) -> None:
             stage.notes["skipped"] = "retrieve.fusion.enabled is false"
             return
         with Retriever(config) as retriever:
-            made_from = fingerprint(config, retriever.model_hash)
-            if kept := _kept(config, made_from):
-                log.say("train_fusion: SASRec and the settings are the same, the fusion stays", "unchanged")
-                stage.notes["skipped"], found = "same SASRec and settings", kept
+            made_from = fingerprint(config, retriever.networks.hash)
+            if kept := _kept(config, retriever.preranker.pieces, made_from):
+                log.say("train_fusion: the networks and the settings are the same, the fusion stays", "unchanged")
+                stage.notes["skipped"], found = "same networks and settings", kept
             else:
                 found = _learned(config, retriever, stage)
                 guard.check(config.lake.root)
@@ -46,10 +47,10 @@ def train_fusion(config: Config, run_id: str) -> None:
             stage.notes |= found.facts
 
 
-def fingerprint(config: Config, model_hash: str) -> str:
-    """Of SASRec and the settings behind a fusion."""
+def fingerprint(config: Config, networks_hash: str) -> str:
+    """Of the networks and the settings behind a fusion."""
     sections = [part.model_dump(mode="json") for part in (config.build_cf, config.summarize_items, config.retrieve)]
-    known = json.dumps([fusion.FUSION_VERSION, model_hash, sections, config.run.seed])
+    known = json.dumps([fusion.FUSION_VERSION, networks_hash, sections, config.run.seed])
     return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
@@ -66,29 +67,30 @@ def questions(histories: pa.Table, most: int, seed: int) -> tuple[pa.Table, pa.A
     return users.take(fit), last.take(pa.array(fit))
 
 
-def _kept(config: Config, made_from: str) -> fusion.Fusion | None:
+def _kept(config: Config, pieces: Sequence[str], made_from: str) -> fusion.Fusion | None:
     try:
-        present = fusion.load(fusion.place(config))
+        present = fusion.load(fusion.place(config), pieces)
     except InputError:
         return None
     return present if present.facts.get("made_from") == made_from else None
 
 
 def _learned(config: Config, retriever: Retriever, stage: runs.Stage) -> fusion.Fusion:
-    settings = config.retrieve.fusion
+    settings, pieces = config.retrieve.fusion, retriever.preranker.pieces
     users, targets = questions(embed.read_histories(config), settings.max_users, config.run.seed)
     stage.rows_in = len(users)
     if len(users) < settings.min_users:
-        return _too_few(f"{len(users):,} validation users", settings.min_users)
+        return _too_few(pieces, f"{len(users):,} validation users", settings.min_users)
     values, answered = pools(retriever, users, targets)
     in_pool = int((answered >= 0).sum())
     if in_pool < settings.min_users:
-        return _too_few(f"{in_pool:,} validation users whose next item is in their pool", settings.min_users)
-    found = learning.fit(values, answered, config.run.seed)
+        said = f"{in_pool:,} validation users whose next item is in their pool"
+        return _too_few(pieces, said, settings.min_users)
+    found = learning.fit(pieces, values, answered, config.run.seed)
     stage.rows_out = in_pool
     return replace(found, facts=found.facts | {"pool_recall": round(in_pool / len(users), 6)})
 
 
-def _too_few(what: str, wanted: int) -> fusion.Fusion:
+def _too_few(pieces: Sequence[str], what: str, wanted: int) -> fusion.Fusion:
     log.say(f"train_fusion: {what}, below {wanted:,}: fixed weights serve", "fixed_weights")
-    return fusion.fixed()
+    return fusion.fixed(pieces)

@@ -1,4 +1,5 @@
-"""Stage train_sasrec: SASRec or GRU4Rec with cross-entropy over the full catalog, early stopping on validation NDCG.
+"""Stage train_sasrec: SASRec or GRU4Rec, and the networks beside it (retrieve.fusion.networks), with cross-entropy over
+the full catalog, early stopping on validation NDCG.
 
 Trains on whole histories of train users and histories without the last item of validation and test users: a held-out
 item is never an input or a target. Validation users' last items only decide when to stop; test users' are not looked
@@ -62,31 +63,34 @@ class Epoch:
 
 
 def train_sasrec(config: Config, run_id: str) -> None:
-    """Train and save the checkpoint, or keep the one that the same inputs have made."""
-    reads = ("histories", "catalog") if config.sasrec.text else ("histories",)
+    """Train and save the checkpoint, and those of retrieve.fusion.networks, or keep what the same inputs have made."""
+    reads = ("histories", "catalog") if any(each.sasrec.text for each in config.networks) else ("histories",)
     with runs.stage(config, "train_sasrec", run_id, reads) as stage:
         histories = embed.read_histories(config)
         stage.rows_in = histories.num_rows
-        data = _with_text(config, training_data(histories))
-        place = checkpoint.folder(config)
-        present = checkpoint.describe(place)
-        if present and (kept := _kept(config, place, present, data)):
-            log.say(f"train_sasrec: {kept}, the checkpoint stays", "unchanged")
-            stage.notes["skipped"] = kept
-            model_hash, facts = present["model_hash"], present["facts"]
-        else:
-            made_from = fingerprint(data, config)
-            course: list[curve.Point] = []
-            bookmark = Bookmark(f"{place}/training.pt", made_from)
-            model, facts = fit(data, config.sasrec, config.run.seed, bookmark, course)
-            facts |= {"settings": _settings(config), "made_from": made_from}
-            facts["trained_on"] = config.run.run_date
-            guard.check(config.lake.root)
-            curve.write(config, run_id, stage.name, course)
-            model_hash = checkpoint.save(place, model, data.vocabulary, config.sasrec, facts)
+        data = training_data(histories)
         stage.rows_out = len(data.vocabulary)
-        stage.versions["sasrec"] = model_hash
+        stage.versions["sasrec"], facts = _trained(config, data, stage, stage.name)
         stage.notes |= {"vocabulary": len(data.vocabulary), **facts}
+        for other in config.networks[1:]:
+            name = other.sasrec.name
+            stage.versions[name], stage.notes[name] = _trained(other, data, stage, f"{stage.name} {name}")
+
+
+def _trained(config: Config, data: TrainingData, stage: runs.Stage, curve_of: str) -> tuple[str, dict]:
+    """The hash and facts of the network's checkpoint; `skipped` is among them where it stays as it was."""
+    data, place = _with_text(config, data), checkpoint.folder(config)
+    present = checkpoint.describe(place)
+    if present and (kept := _kept(config, present, data)):
+        log.say(f"{curve_of}: {kept}, the checkpoint stays", "unchanged")
+        return present["model_hash"], present["facts"] | {"skipped": kept}
+    made_from = fingerprint(data, config)
+    course: list[curve.Point] = []
+    model, facts = fit(data, config.sasrec, config.run.seed, Bookmark(f"{place}/training.pt", made_from), course)
+    facts |= {"settings": _settings(config), "made_from": made_from, "trained_on": config.run.run_date}
+    guard.check(config.lake.root)
+    curve.write(config, stage.run_id, curve_of, course)
+    return checkpoint.save(place, model, data.vocabulary, config.sasrec, facts), facts
 
 
 def training_data(histories: pa.Table) -> TrainingData:
@@ -123,15 +127,15 @@ def _settings(config: Config) -> str:
 
 def due(config: Config) -> bool:
     """Whether train_sasrec would train on the histories that there are now."""
-    place = checkpoint.folder(config)
-    present = checkpoint.describe(place)
-    if not present:
+    present = [checkpoint.describe(checkpoint.folder(each)) for each in config.networks]
+    if not all(present):
         return True
-    data = _with_text(config, training_data(embed.read_histories(config)))
-    return not _kept(config, place, present, data)
+    data = training_data(embed.read_histories(config))
+    pairs = zip(config.networks, present, strict=True)
+    return not all(found and _kept(each, found, _with_text(each, data)) for each, found in pairs)
 
 
-def _kept(config: Config, place: str, present: dict, data: TrainingData) -> str | None:
+def _kept(config: Config, present: dict, data: TrainingData) -> str | None:
     """Why the checkpoint that is there need not be made anew; None where it must."""
     facts = present["facts"]
     if facts.get("made_from") == fingerprint(data, config):
@@ -139,7 +143,8 @@ def _kept(config: Config, place: str, present: dict, data: TrainingData) -> str 
     if facts.get("settings") != _settings(config):
         return None
     age = abs((date.fromisoformat(config.run.run_date) - date.fromisoformat(facts["trained_on"])).days)
-    known = pc.index_in(data.vocabulary, value_set=checkpoint.load(place).vocabulary).is_valid().to_numpy(False)
+    before = checkpoint.load(checkpoint.folder(config)).vocabulary
+    known = pc.index_in(data.vocabulary, value_set=before).is_valid().to_numpy(False)
     unknown = 1 - known[data.training.codes].mean()
     if age >= config.sasrec.refresh_days or unknown > MOST_UNKNOWN:
         return None

@@ -1,5 +1,6 @@
 """A batch of users and what each is asked about."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,18 +9,20 @@ from scipy import sparse
 from mmsrarec.collaborative.embed import Sequences
 
 NOBODY = -1  # fills up a pool that is shorter than others
+MAIN = "sasrec"  # what the evidence calls the network of the section `sasrec`, whichever it is
 
 
 @dataclass(frozen=True)
 class Asked:
     """pool [users, width] has item codes, none twice in a row, NOBODY to the right.
 
-    `logits` [users, items] are SASRec's, -inf for items it does not know or the user has seen; `votes` [users, items]
-    the similarities of the similar users who took an item next. A user without any item SASRec knows has only -inf.
+    `logits` [users, items] are by network, MAIN first, -inf for items that one does not know or the user has seen;
+    `votes` [users, items] the similarities of the similar users who took an item next. A user without any item that a
+    network knows has only -inf there.
     """
 
     histories: Sequences
-    logits: np.ndarray
+    logits: Mapping[str, np.ndarray]
     votes: sparse.csr_array
     pool: np.ndarray
 

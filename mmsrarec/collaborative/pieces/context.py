@@ -1,10 +1,14 @@
 """What is the same for every user: counts, vectors and times of the items. Items are codes of the catalog."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
+
+from mmsrarec.collaborative.embed import unit
+from mmsrarec.collaborative.pieces.asked import MAIN
 
 RARE = 1e-12
 
@@ -15,7 +19,8 @@ class Context:
 
     Arrays are by item code. `clock` is where an item's takers are in time, from 0 to 1. `linear` is EASE's weights
     [items, items], None above its limit. `text` and `keywords` are rows of length 1 over their terms, `meaning` dense
-    ones; a row of an item without any is zero. `sequence` are SASRec's item vectors, zero where `known` is false.
+    ones; a row of an item without any is zero. `related` are further matrices [items, items] by name (related.py), and
+    `networks` the item vectors of the sequence networks, MAIN first, zero where one does not know the item.
     """
 
     popularity: np.ndarray
@@ -27,12 +32,22 @@ class Context:
     text: sparse.csr_array
     meaning: np.ndarray
     keywords: sparse.csr_array
-    sequence: np.ndarray
-    known: np.ndarray
+    related: Mapping[str, sparse.csr_array]
+    networks: Mapping[str, np.ndarray]
 
     @property
     def items(self) -> int:
         return len(self.popularity)
+
+    @cached_property
+    def known(self) -> dict[str, np.ndarray]:
+        """Which items each network knows, [items]."""
+        return {name: np.asarray(vectors.any(axis=1)) for name, vectors in self.networks.items()}
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """The main network's item vectors scaled to length 1."""
+        return unit(self.networks[MAIN])
 
     @cached_property
     def text_columns(self) -> sparse.csr_array:

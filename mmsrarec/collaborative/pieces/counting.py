@@ -40,6 +40,13 @@ def part(histories: Sequences, start: int, end: int) -> Sequences:
     return Sequences(histories.codes[offsets[0] : offsets[-1]], offsets - offsets[0])
 
 
+def latest(histories: Sequences, most: int) -> Sequences:
+    """Of each row the last `most` codes."""
+    kept = np.minimum(histories.lengths, most)
+    age = histories.offsets[histories.rows + 1] - 1 - np.arange(len(histories.codes))
+    return Sequences(histories.codes[age < most], np.concatenate([[0], np.cumsum(kept)]))
+
+
 def cosine(both: sparse.csr_array) -> sparse.csr_array:
     """Of a `gram`: users who took both over the root of the product of those who took each; 0 with itself."""
     counts = both.diagonal()

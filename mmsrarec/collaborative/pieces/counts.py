@@ -15,6 +15,16 @@ def follows(context: Context, asked: Asked) -> np.ndarray:
     return asked.cells(matrices.latest(asked.histories, context.items) @ context.follows)
 
 
+def latest_related(name: str, context: Context, asked: Asked) -> np.ndarray:
+    """What a matrix of related.py says of the latest items, older ones counting less."""
+    return asked.cells(matrices.latest(asked.histories, context.items) @ context.related[name])
+
+
+def taken_related(name: str, context: Context, asked: Asked) -> np.ndarray:
+    """What it says of everything taken."""
+    return asked.cells(taken(asked.histories, context.items) @ context.related[name])
+
+
 def together(context: Context, asked: Asked) -> np.ndarray:
     """Mean co-occurrence cosine with the items of the history."""
     sums = asked.cells(taken(asked.histories, context.items) @ context.together)

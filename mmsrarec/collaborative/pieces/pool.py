@@ -10,17 +10,17 @@ from scipy import sparse
 from mmsrarec.collaborative import matrices
 from mmsrarec.collaborative.content import unit
 from mmsrarec.collaborative.embed import Sequences
-from mmsrarec.collaborative.pieces.asked import NOBODY, Asked
+from mmsrarec.collaborative.pieces.asked import MAIN, NOBODY, Asked
 from mmsrarec.collaborative.pieces.context import Context
 from mmsrarec.collaborative.pieces.counts import linear_scores
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Users: their histories, SASRec's states [users, dim] and the votes of similar users [users, items]."""
+    """Users: their histories, by network their states [users, dim], and the votes of similar users [users, items]."""
 
     histories: Sequences
-    states: np.ndarray
+    states: Mapping[str, np.ndarray]
     votes: sparse.csr_array
 
 
@@ -33,7 +33,8 @@ def ask(context: Context, batch: Batch, free: np.ndarray, sizes: Mapping[str, in
     open_to = np.broadcast_to(free, (len(batch.histories), context.items)).copy()
     open_to[batch.histories.rows, batch.histories.codes] = False
     logits = expected(context, batch)
-    lists = [_best(scores, open_to, sizes[name]) for name, scores in _scores(context, batch, logits, sizes).items()]
+    scored = _scores(context, batch, logits[MAIN], sizes)
+    lists = [_best(scores, open_to, sizes[name]) for name, scores in scored.items()]
     pool, source = _united(lists)
     return Asked(batch.histories, logits, batch.votes, pool), source
 
@@ -49,13 +50,16 @@ def about(context: Context, batch: Batch, users: np.ndarray, items: np.ndarray) 
     return Asked(batch.histories, expected(context, batch), batch.votes, pool), places
 
 
-def expected(context: Context, batch: Batch) -> np.ndarray:
-    """SASRec's logits [users, items] as Asked has them."""
-    logits = batch.states @ context.sequence.T
-    logits[:, ~context.known] = -np.inf
-    logits[~batch.states.any(axis=1)] = -np.inf
-    logits[batch.histories.rows, batch.histories.codes] = -np.inf
-    return logits
+def expected(context: Context, batch: Batch) -> dict[str, np.ndarray]:
+    """The logits [users, items] as Asked has them."""
+    found = {}
+    for name, vectors in context.networks.items():
+        logits = batch.states[name] @ vectors.T
+        logits[:, ~context.known[name]] = -np.inf
+        logits[~batch.states[name].any(axis=1)] = -np.inf
+        logits[batch.histories.rows, batch.histories.codes] = -np.inf
+        found[name] = logits
+    return found
 
 
 def _scores(context: Context, batch: Batch, logits: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from mmsrarec.collaborative.retrieve import Retriever, retrieve
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.evaluation import baselines
-from mmsrarec.storage import tables
+from mmsrarec.storage import files, tables
 from mmsrarec.training.fusion_stage import questions, train_fusion
 
 PIECES = tuple(table.pieces(["gru4rec", "text_sasrec"]))
@@ -90,10 +90,10 @@ def test_it_beats_each_source_by_its_share(lake: Config) -> None:
 
 
 def test_without_change_nothing_is_learned_or_retrieved_anew(lake: Config) -> None:
-    before = fusion.place(lake).read_text(), tables.version(lake.lake.root, "candidates")
+    before = files.read(fusion.place(lake)), tables.version(lake.lake.root, "candidates")
     train_fusion(lake, "again")
     retrieve(lake, "again")
-    assert (fusion.place(lake).read_text(), tables.version(lake.lake.root, "candidates")) == before
+    assert (files.read(fusion.place(lake)), tables.version(lake.lake.root, "candidates")) == before
     assert "same" in notes(lake, "again")["skipped"]
 
 
@@ -159,7 +159,7 @@ def test_too_few_users_and_fixed_weights(tmp_path: Path) -> None:
 def test_off_it_is_skipped(tmp_path: Path) -> None:
     config = settings(tmp_path, enabled=False)
     train_fusion(config, "off")
-    assert "enabled" in notes(config, "off")["skipped"] and not fusion.place(config).exists()
+    assert "enabled" in notes(config, "off")["skipped"] and files.find(fusion.place(config)) is None
 
 
 def test_above_its_limit_cooccurrence_stands_in_for_ease(tmp_path: Path) -> None:
@@ -199,3 +199,23 @@ def test_words_of_the_levels_follow_those_of_before(lake: Config, monkeypatch: p
         level = sum(edge <= float(np.float32(np.log1p(popularity[NAMES.index(item)]))) for edge in edges)
         assert new.endswith(f"popularity {level}")
     assert any("sasrec unknown" in words for words in after)
+
+
+def test_the_table_of_the_evidence_has_what_the_fusion_hears(lake: Config) -> None:
+    fused = {"fusion": lake.retrieve.fusion.model_dump() | {"keep_pieces": True}}
+    config = Config(**(lake.model_dump() | {"retrieve": lake.retrieve.model_dump() | fused}))
+    users = pa.table({name: [row[name] for row in shop_histories()[:30]] for name in ("user_id", "item_ids")})
+    plain, retriever = Retriever(lake), Retriever(config)
+    similar = retriever.similar_users(users)
+    candidates = retriever.candidates(users, similar)
+    kept = retriever.evidence(users, candidates, similar)
+    assert plain.evidence(users, candidates, similar).drop_columns("pieces").equals(kept.drop_columns("pieces"))
+    assert kept["pieces"].combine_chunks().flatten().null_count > 0
+    asked, _ = retriever.preranker.pools(next(retriever.batches(users, similar)))
+    values, names = retriever.preranker.values(asked), users["user_id"].to_pylist()
+    for row in kept.to_pylist():
+        user = names.index(row["user_id"])
+        place = np.flatnonzero(asked.pool[user] == NAMES.index(row["item_id"]))
+        if len(place):  # the others fill up short pools, from the popular items
+            found = np.array(row["pieces"], np.float32)
+            np.testing.assert_allclose(found, values[user, place[0]], rtol=1e-4, atol=1e-5)

@@ -97,19 +97,21 @@ class Preranker:
             sources = {code: names[number] for code, number in zip(best, named[order], strict=True)}
             yield Ranked(sources, dict(zip(best, score[order].tolist(), strict=True)))
 
-    def words(self, batches: Iterable[Batch], users: np.ndarray, items: np.ndarray, before: list[str]) -> list[str]:
-        """Of each pair (row among all users of the batches, item code) the words `before` and the levels of WORDS, such
-        as `follows 3`."""
-        numbers = [self.pieces.index(name) for name in WORDS]
-        found, start = np.empty(len(users), object), 0
+    def pairs(self, batches: Iterable[Batch], users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """The evidence [pairs, pieces] of pairs (row among all users of the batches, item code)."""
+        found, start = np.empty((len(users), len(self.pieces)), np.float32), 0
         for batch in batches:
             end = start + len(batch.histories)
             chosen = np.flatnonzero((users >= start) & (users < end))
             asked, places = about(self.context, batch, users[chosen] - start, items[chosen])
-            levels = self.fusion.levels(self.values(asked))[users[chosen] - start, places][:, numbers]
-            found[chosen] = [_said(row) for row in levels.tolist()]
+            found[chosen] = self.values(asked)[users[chosen] - start, places]
             start = end
-        return [f"{words}, {more}" for words, more in zip(before, found.tolist(), strict=True)]
+        return found
+
+    def words(self, values: np.ndarray, before: list[str]) -> list[str]:
+        """For each row of `pairs` the words `before` and the levels of WORDS, such as `follows 3`."""
+        levels = self.fusion.levels(values)[:, [self.pieces.index(name) for name in WORDS]]
+        return [f"{words}, {_said(row)}" for words, row in zip(before, levels.tolist(), strict=True)]
 
 
 def _said(levels: list[int]) -> str:

@@ -219,10 +219,14 @@ class Retriever:
         cosines = [piece.round(6) for piece in (own, others)]
         columns = [column.tolist() for column in (*sums, votes, *cosines, np.array(known_ranks, object))]
         words = [levels(Pieces(*pieces)) for pieces in zip(*columns, self._percentile[item].tolist(), strict=True)]
-        if self._settings.fusion.words:
-            words = self.preranker.words(self.batches(users, similar), user, item, words)
+        fused, kept = self._settings.fusion, pa.nulls(len(user))
+        if fused.words or fused.keep_pieces:
+            values = self.preranker.pairs(self.batches(users, similar), user, item)
+            words = self.preranker.words(values, words) if fused.words else words
+            kept = _lists(values) if fused.keep_pieces else kept
         names = (pairs["user_id"], pairs["item_id"])
-        return matrices.table("evidence", *names, *sums, votes, *cosines, known_ranks, self._popularity[item], words)
+        more = (known_ranks, self._popularity[item], words, kept)
+        return matrices.table("evidence", *names, *sums, votes, *cosines, *more)
 
     def scores(self, users: pa.Table) -> np.ndarray:
         """SASRec's logits [users, vocabulary], seen items too; zeros for a user without an item of the vocabulary."""
@@ -296,3 +300,11 @@ class Retriever:
         logits, known = self._logits(users)
         codes = np.where(known[rows], self._code_of_catalog[items], -1)
         return matrices.ranks(logits, embed.encode(users["item_ids"], self._vocabulary), rows, codes)
+
+
+def _lists(values: np.ndarray) -> pa.ListArray:
+    """A list per row, null where a value is NaN."""
+    count, width = values.shape
+    return pa.ListArray.from_arrays(
+        np.arange(0, count * width + 1, width, dtype=np.int32), pa.array(values.ravel(), from_pandas=True)
+    )

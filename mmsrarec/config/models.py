@@ -178,13 +178,18 @@ class Fusion(Section):
         "installed, or any sentence-transformers model; null: an SVD of TF-IDF, which needs none",
     )
     words: bool = Field(False, description="show levels of the pieces in the prompt, for a model that was taught them")
+    keep_pieces: bool = Field(
+        False, description="write the pieces of every candidate to the table evidence, too, which counts them once more"
+    )
     min_users: Positive = Field(200, description="validation users below whom fixed weights serve")
     max_users: Positive = Field(20_000, description="validation users drawn at most to learn from")
 
     @model_validator(mode="after")
-    def _words_have_levels(self) -> "Fusion":
+    def _is_on_where_it_is_needed(self) -> "Fusion":
         if self.words and not self.enabled:
             raise ValueError("words needs enabled: levels are learned with the fusion")
+        if self.keep_pieces and not self.enabled:
+            raise ValueError("keep_pieces needs enabled: the names of the pieces stand in the file of the fusion")
         return self
 
 

@@ -128,6 +128,11 @@ RESULTS: dict[str, Table] = {
             "sasrec_rank": (LONG, "from 1; null outside SASRec's vocabulary"),
             "popularity": (LONG, "training interactions of the candidate"),
             "levels": (STRING, "all of this as short words, for the prompt"),
+            "pieces": (
+                VECTOR,
+                "with retrieve.fusion.keep_pieces what the fusion hears, in the order of `pieces` in "
+                "models/fusion.json; null where nothing is known",
+            ),
         },
     ),
     "retrievals": Table(

@@ -54,7 +54,9 @@ class Node:
             (folder / name).mkdir(parents=True)
         own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PWD": str(folder)}
         environment = {**os.environ, **own, **variables}
-        environment.pop("XDG_CACHE_HOME", None)
+        # Ray of this process, where there was one, leaves behind that it wants a token, which is in this home.
+        for name in ("XDG_CACHE_HOME", "RAY_AUTH_MODE"):
+            environment.pop(name, None)
         with open(folder / "log", "w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, KEPT, *apart(command, hidden)],

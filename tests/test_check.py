@@ -138,10 +138,10 @@ def test_rows_are_judged_as_build_cf_judges_them(tmp_path: Path, spark: SparkSes
     ("values", "kind"),
     [
         ([1_700_000_000, None, -5], pa.int64()),
-        ([1.7e9, float("nan"), 1.7e12], pa.float64()),
-        ([0, 10**15, -(10**6)], pa.timestamp("us")),
+        pytest.param([1.7e9, float("nan"), 1.7e12], pa.float64(), marks=pytest.mark.slow),
+        pytest.param([0, 10**15, -(10**6)], pa.timestamp("us"), marks=pytest.mark.slow),
         ([10**18, 1_700_000_000 * 10**9, None], pa.timestamp("ns", "UTC")),
-        ([0, 20_000, None], pa.date32()),
+        pytest.param([0, 20_000, None], pa.date32(), marks=pytest.mark.slow),
     ],
 )
 def test_times_of_every_type_are_read_as_build_cf_reads_them(values, kind, tmp_path: Path, spark: SparkSession) -> None:

@@ -177,6 +177,7 @@ def test_a_second_run_asks_no_engine_and_changes_nothing(
     assert plan.returncode == 0 and "Within budget" in plan.stdout, plan.stderr[-3000:] + plan.stdout
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_pilot_is_within_a_tenth_of_what_the_night_took(
     first: subprocess.CompletedProcess, config: Config, settings: list[str], tmp_path: Path
 ) -> None:

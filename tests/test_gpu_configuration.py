@@ -42,7 +42,7 @@ def configured(*settings: str) -> Config:
     return load(ROOT / "conf" / "cluster.yaml", list(settings))
 
 
-def test_it_is_the_model_and_the_places_that_the_issue_names() -> None:
+def test_it_names_a_model_of_seven_billion_and_places_on_s3() -> None:
     config = configured()
     assert config.model == "Qwen/Qwen2.5-VL-7B-Instruct" and config.engine.dtype == "bfloat16"
     assert config.engine.most_replicas > config.engine.replicas >= 1

@@ -191,6 +191,7 @@ def answered(lake: str, stage: str) -> list[str]:
     return [name for name in names if name.startswith(stage)]
 
 
+@pytest.mark.slow
 def test_a_ray_node_that_is_lost_costs_its_own_work_alone(prepared: Far, cluster: RayCluster) -> None:
     """Both nodes summarize; while they recommend, one is gone with all its processes."""
     far = prepared
@@ -214,7 +215,6 @@ def puts(far: Far, below: str) -> Counter[str]:
     return Counter(one.split()[1] for one in puts if ".answers" in one)
 
 
-@pytest.mark.slow
 def test_engines_wait_for_nodes_and_go_on_where_they_are(far: Far) -> None:
     """The only worker goes in mid-run, and later there is another one: as spot nodes do."""
     lake = f"{BUCKET}/third"

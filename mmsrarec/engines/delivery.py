@@ -94,7 +94,7 @@ def earlier(config: Config, run_id: str, stage: str) -> list[Answer]:
 class Delivery:
     """The driver's side: a folder of its own, whose files of answers it commits; use as a context manager.
 
-    The folder goes with it, unless it ends by an error: then `recover` finds what has not been committed.
+    The folder goes with it, unless it ends by an error and has answers: `recover` finds what has not been committed.
     """
 
     def __init__(self, config: Config, name: str):
@@ -106,7 +106,7 @@ class Delivery:
         return self
 
     def __exit__(self, error_type: type | None, *_: object) -> None:
-        if error_type is None:
+        if error_type is None or not any(file.name.endswith(ANSWERS) for file in files.listing(self.folder)):
             files.delete_folder(self.folder)
 
     def add(self, file: str) -> list[Answer]:

@@ -53,10 +53,10 @@ class Node:
         for name in ("home", "tmp"):
             (folder / name).mkdir(parents=True)
         own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PWD": str(folder)}
+        if "RAY_AUTH_MODE" in os.environ:  # as a Ray of this process's own has left it; the token is in this home
+            own["RAY_AUTH_TOKEN_PATH"] = str(Path.home() / ".ray" / "auth_token")
         environment = {**os.environ, **own, **variables}
-        # Ray of this process, where there was one, leaves behind that it wants a token, which is in this home.
-        for name in ("XDG_CACHE_HOME", "RAY_AUTH_MODE"):
-            environment.pop(name, None)
+        environment.pop("XDG_CACHE_HOME", None)
         with open(folder / "log", "w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, KEPT, *apart(command, hidden)],

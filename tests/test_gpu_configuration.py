@@ -153,6 +153,7 @@ def engines(gpus: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return placed
 
 
+@pytest.mark.slow
 def test_whole_gpus_have_one_engine_each(engines: Callable) -> None:
     found = engines(24, *WHOLE, "engine.replicas=3", "engine.max_replicas=3")
     assert len(found) == len(set(found.values())) == 3

@@ -122,6 +122,7 @@ def prepared(far: Far, s3a: Path) -> Far:
     return far
 
 
+@pytest.mark.slow
 def test_spark_on_two_nodes_makes_what_spark_makes_on_one(prepared: Far) -> None:
     assert prepared.different(MADE_BY_SPARK) == []
     assert files.listing(f"{prepared.lake}/staging") == []

@@ -157,6 +157,7 @@ def test_vectors_of_text_may_be_on_s3(s3_server: Server) -> None:
         text.read(settings(sasrec={"text": True, "text_vectors": "s3://shop/none"}), pa.array(["a"]))
 
 
+@pytest.mark.slow
 def test_a_night_is_published_and_a_user_forgotten(s3_server: Server, monkeypatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     config = settings(recommend={"top_k": 1})

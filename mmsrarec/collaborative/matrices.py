@@ -71,3 +71,11 @@ def table(name: str, *columns: object) -> pa.Table:
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.table(arrays, schema=schema)
+
+
+def lists(values: np.ndarray) -> pa.ListArray:
+    """A list per row of values [rows, width], null in it where a value is NaN."""
+    count, width = values.shape
+    return pa.ListArray.from_arrays(
+        np.arange(0, count * width + 1, width, dtype=np.int32), pa.array(values.ravel(), from_pandas=True)
+    )

@@ -125,8 +125,7 @@ class Retriever:
     @property
     def identity(self) -> str:
         """Of what was learned from everybody: SASRec, and where it is on the fusion and all networks behind it."""
-        enabled = self._settings.fusion.enabled
-        return f"{self.networks.hash}{self.preranker.fusion.hash}" if enabled else self.model_hash
+        return f"{self.networks.hash}{self.preranker.fusion.hash}" if self._settings.fusion.enabled else self.model_hash
 
     @cached_property
     def networks(self) -> Networks:
@@ -223,10 +222,9 @@ class Retriever:
         if fused.words or fused.keep_pieces:
             values = self.preranker.pairs(self.batches(users, similar), user, item)
             words = self.preranker.words(values, words) if fused.words else words
-            kept = _lists(values) if fused.keep_pieces else kept
-        names = (pairs["user_id"], pairs["item_id"])
+            kept = matrices.lists(values) if fused.keep_pieces else kept
         more = (known_ranks, self._popularity[item], words, kept)
-        return matrices.table("evidence", *names, *sums, votes, *cosines, *more)
+        return matrices.table("evidence", pairs["user_id"], pairs["item_id"], *sums, votes, *cosines, *more)
 
     def scores(self, users: pa.Table) -> np.ndarray:
         """SASRec's logits [users, vocabulary], seen items too; zeros for a user without an item of the vocabulary."""
@@ -300,11 +298,3 @@ class Retriever:
         logits, known = self._logits(users)
         codes = np.where(known[rows], self._code_of_catalog[items], -1)
         return matrices.ranks(logits, embed.encode(users["item_ids"], self._vocabulary), rows, codes)
-
-
-def _lists(values: np.ndarray) -> pa.ListArray:
-    """A list per row, null where a value is NaN."""
-    count, width = values.shape
-    return pa.ListArray.from_arrays(
-        np.arange(0, count * width + 1, width, dtype=np.int32), pa.array(values.ravel(), from_pandas=True)
-    )

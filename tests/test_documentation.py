@@ -158,6 +158,7 @@ def night(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(folder, [*shop.settings, f"lake.root={folder / 'lake'}"], shop.first)
 
 
+@pytest.mark.slow
 def test_the_commands_around_a_run_do_what_they_say(night: Shop) -> None:
     """`run`, and the stages, test_end_to_end.py runs; `init` and `night`, tests of their own."""
     elsewhere = {"run", "init", "night", *STAGES} - {"publish", "report"}

@@ -160,11 +160,13 @@ def test_whole_gpus_have_one_engine_each(engines: Callable) -> None:
     assert all(len(place) == 2 for place in found.values())
 
 
+@pytest.mark.slow
 def test_two_engines_share_a_gpu(engines: Callable) -> None:
     found = Counter(engines(48, *SHARED, "engine.replicas=6", "engine.max_replicas=6").values())
     assert len(found) == 3 and set(found.values()) == {2}
 
 
+@pytest.mark.slow
 def test_an_engine_over_two_gpus_has_them_on_one_node(engines: Callable) -> None:
     ((place,),) = (set(engines(4, *SPREAD, "engine.replicas=1", "engine.max_replicas=1").values()),)
     assert sorted(place[1:]) == [0, 1]

@@ -223,6 +223,7 @@ def test_trouble_with_a_table_is_told_without_credentials(s3_server: Server) -> 
     assert KEY not in str(told) and SECRET not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_spark_hands_its_rows_over_and_one_engine_writes(s3_server: Server, spark, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"i{number},t\n" for number in range(9)) + "i1,x\n")
     taken = [f"u{user},i{(user + step) % 9},{step}" for user in range(30) for step in range(6)]

@@ -92,7 +92,11 @@ def item_groups(template: Template, hashes: dict[str, str]) -> list[Group]:
     return groups
 
 
-@pytest.fixture(scope="module", params=[("float32", FLOAT32), ("auto", HALF_PRECISION)], ids=lambda param: param[0])
+@pytest.fixture(
+    scope="module",
+    params=[("float32", FLOAT32), pytest.param(("auto", HALF_PRECISION), marks=pytest.mark.slow)],
+    ids=["float32", "auto"],
+)
 def compared(request, tmp_path_factory) -> tuple[list[tuple[Request, Answer]], Reference, float]:
     """Requests with the engine's answers, the reference, and the tolerance of the engine's type."""
     dtype, tolerance = request.param

@@ -43,6 +43,11 @@ class Sequences:
         """The row of each code."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    @property
+    def ages(self) -> np.ndarray:
+        """How many codes of its row come after each code."""
+        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.codes))
+
 
 def read_histories(config: Config) -> pa.Table:
     """user_id, item_ids, split and held_out, ascending by user_id; InputError where there are none."""

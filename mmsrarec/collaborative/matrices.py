@@ -20,7 +20,7 @@ def codes(names: pa.ChunkedArray | pa.Array, vocabulary: pa.Array) -> np.ndarray
 
 def latest(histories: Sequences, items: int) -> sparse.csr_array:
     """Weights [users, items] of the latest items; one that was taken twice counts twice."""
-    age = histories.offsets[histories.rows + 1] - 1 - np.arange(len(histories.codes))
+    age = histories.ages
     kept = age < LATEST_ITEMS
     weights = (AGE_DECAY ** age[kept], (histories.rows[kept], histories.codes[kept]))
     return sparse.csr_array(weights, shape=(len(histories), items))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from mmsrarec.collaborative import matrices
 from mmsrarec.collaborative.pieces import content
 from mmsrarec.config import Config
 from mmsrarec.engines.sentences import SentenceEncoder
@@ -52,6 +53,5 @@ def _kept(root: str, identity: str, hashes: list[str]) -> tuple[np.ndarray, np.n
 
 
 def _table(items: pa.ChunkedArray, hashes: list[str], identity: str, vectors: np.ndarray) -> pa.Table:
-    count, width = vectors.shape
-    lists = pa.ListArray.from_arrays(np.arange(0, count * width + 1, width, dtype=np.int32), vectors.ravel())
-    return pa.table({"item_id": items, "text_hash": hashes, "encoder": [identity] * count, "vector": lists})
+    encoder, lists = [identity] * len(vectors), matrices.lists(vectors)
+    return pa.table({"item_id": items, "text_hash": hashes, "encoder": encoder, "vector": lists})

@@ -18,6 +18,7 @@ from scipy import sparse
 from mmsrarec.collaborative import ease as linear
 from mmsrarec.collaborative import embed
 from mmsrarec.collaborative.content import Content
+from mmsrarec.collaborative.pieces import counting
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.evaluation.outcome import Scorer
@@ -43,13 +44,8 @@ class Training:
     @cached_property
     def matrix(self) -> sparse.csr_array:
         """Who took what, 1 or 0, float32 [users, items], of each user the latest build_cf.max_history."""
-        age = self.sequences.offsets[self.sequences.rows + 1] - 1 - np.arange(len(self.sequences.codes))
-        kept = age < self.config.build_cf.max_history
-        places = (self.sequences.rows[kept], self.sequences.codes[kept])
-        shape = (len(self.sequences), len(self.items))
-        taken = sparse.csr_array((np.ones(int(kept.sum()), np.float32), places), shape=shape)
-        taken.data[:] = 1
-        return taken
+        latest = counting.latest(self.sequences, self.config.build_cf.max_history)
+        return counting.taken(latest, len(self.items))
 
     @cached_property
     def together(self) -> sparse.csr_array:
@@ -122,8 +118,7 @@ def scorer(learned: Learned, data: Training, decay: float) -> Scorer:
 
 def weights(histories: embed.Sequences, items: int, decay: float) -> sparse.csr_array:
     """Weights [users, items] of the items of the histories, float32, that sum to 1 per user."""
-    age = histories.offsets[histories.rows + 1] - 1 - np.arange(len(histories.codes))
-    raw = decay**age
+    raw = decay**histories.ages
     totals = np.bincount(histories.rows, raw, minlength=len(histories))
     shares = (raw / totals[histories.rows]).astype(np.float32)
     return sparse.csr_array((shares, (histories.rows, histories.codes)), shape=(len(histories), items))

@@ -9,24 +9,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from mmsrarec.errors import StoreError
 from mmsrarec.storage import s3
+from mmsrarec.storage.s3 import File
 from mmsrarec.storage.transfer import FetchError
 
 DRAFT = ".part"
-
-
-@dataclass(frozen=True)
-class File:
-    """A file below a folder (or, where a single one was asked for, with an empty name); another content has another
-    version."""
-
-    name: str
-    size: int
-    version: str
 
 
 def is_local(place: str | Path) -> bool:
@@ -81,8 +71,7 @@ def find(place: str | Path) -> File | None:
     if is_local(place):
         return _described(Path(place), "") if os.path.isfile(place) else None
     with told(place):
-        found = s3.find(str(place))
-    return File("", found.size, found.version) if found else None
+        return s3.find(str(place))
 
 
 def listing(folder: str | Path) -> list[File]:
@@ -91,8 +80,7 @@ def listing(folder: str | Path) -> list[File]:
         paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         return [_described(path, str(path.relative_to(folder))) for path in paths]
     with told(folder):
-        found = s3.listing(str(folder))
-        return [File(one.name, one.size, one.version) for one in found if not one.name.endswith("/")]
+        return [one for one in s3.listing(str(folder)) if not one.name.endswith("/")]
 
 
 def delete(place: str | Path) -> None:

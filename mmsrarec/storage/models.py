@@ -18,7 +18,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import ModelError
 from mmsrarec.storage import s3
 from mmsrarec.storage.files import told
-from mmsrarec.storage.s3 import Object
+from mmsrarec.storage.s3 import File
 
 # Endings of what a model needs and what runs nothing.
 HARMLESS = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab", ".merges"}
@@ -36,7 +36,7 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmsrarec" / "models"
 
 
-def copy_of(address: str, trusted: bool = False) -> tuple[Path, list[Object]]:
+def copy_of(address: str, trusted: bool = False) -> tuple[Path, list[File]]:
     """Where this machine has, or will have, its copy of a model's or an adapter's folder on S3, and the files of it."""
     address = address.rstrip("/")
     with told(address):
@@ -68,7 +68,7 @@ def _wanted(name: str, trusted: bool) -> bool:
     return len(path.parts) == 1 and name[0] != "." and (trusted or path.suffix in HARMLESS)
 
 
-def _fetch(address: str, wanted: list[Object], copy: Path) -> None:
+def _fetch(address: str, wanted: list[File], copy: Path) -> None:
     size = sum(one.size for one in wanted)
     free = shutil.disk_usage(copy.parent).free
     if size > free:

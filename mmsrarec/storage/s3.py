@@ -35,8 +35,9 @@ _making = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Object:
-    """One object below an address. version is S3's ETag: another content has another one."""
+class File:
+    """A file below a folder (or, where a single one was asked for, with an empty name); another content has another
+    version: of an object, its ETag."""
 
     name: str
     size: int
@@ -68,7 +69,7 @@ def write(address: str, content: bytes) -> None:
     _asked(address, "put_object", Bucket=bucket, Key=key, Body=content)
 
 
-def find(address: str) -> Object | None:
+def find(address: str) -> File | None:
     """What is at exactly this address."""
     bucket, key = split(address)
     try:
@@ -77,10 +78,10 @@ def find(address: str) -> Object | None:
         if error.reason == "missing":
             return None
         raise
-    return Object("", found["ContentLength"], found["ETag"].strip('"'))
+    return File("", found["ContentLength"], found["ETag"].strip('"'))
 
 
-def listing(folder: str) -> Iterator[Object]:
+def listing(folder: str) -> Iterator[File]:
     """Everything below a folder, by name; one that ends with a slash is a mark that Hadoop makes for a folder."""
     bucket, key = split(folder)
     prefix = f"{key}/" if key else ""
@@ -89,7 +90,7 @@ def listing(folder: str) -> Iterator[Object]:
         page = _asked(folder, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **token)
         for one in page.get("Contents", ()):
             if name := one["Key"].removeprefix(prefix):
-                yield Object(name, one["Size"], one["ETag"].strip('"'))
+                yield File(name, one["Size"], one["ETag"].strip('"'))
         if not page.get("IsTruncated"):
             return
         token = {"ContinuationToken": page["NextContinuationToken"]}

@@ -43,8 +43,7 @@ def part(histories: Sequences, start: int, end: int) -> Sequences:
 def latest(histories: Sequences, most: int) -> Sequences:
     """Of each row the last `most` codes."""
     kept = np.minimum(histories.lengths, most)
-    age = histories.offsets[histories.rows + 1] - 1 - np.arange(len(histories.codes))
-    return Sequences(histories.codes[age < most], np.concatenate([[0], np.cumsum(kept)]))
+    return Sequences(histories.codes[histories.ages < most], np.concatenate([[0], np.cumsum(kept)]))
 
 
 def cosine(both: sparse.csr_array) -> sparse.csr_array:

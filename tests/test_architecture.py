@@ -42,7 +42,7 @@ MAY_IMPORT = {
 # Heavy library: the only places that import it.
 HOMES = {
     "vllm": ("engines/vllm.py",),
-    "ray": ("engines/batch.py", "engines/cluster.py"),
+    "ray": ("engines/batch.py", "engines/cluster.py", "training/distributed.py"),
     "pymilvus": ("collaborative/index.py",),
     "deltalake": ("storage/delta.py", "storage/tables.py", "storage/upkeep.py"),
     "prometheus_client": ("reports/metrics.py",),
@@ -51,7 +51,10 @@ HOMES = {
     "urllib3": ("storage/web.py", "storage/transfer.py", "cluster/night.py"),  # there as errors of kubernetes
     "pyspark": ("storage/spark.py", "storage/handover.py", "storage/jars.py", "preparation/"),
     "delta": ("storage/spark.py", "storage/jars.py"),
-    "transformers": ("engines/template.py", "demo/"),
+    "transformers": ("engines/template.py", "demo/", "training/"),
+    "trl": ("training/",),
+    "peft": ("training/",),
+    "datasets": ("training/",),
     "kubernetes": ("cluster/night.py",),
     "sentence_transformers": ("engines/sentences.py",),
     "lightgbm": ("evaluation/boosting.py",),

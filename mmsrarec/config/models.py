@@ -143,6 +143,11 @@ class Engine(Section):
 class SummarizeItems(Section):
     """Stage 1 of the method: item keywords."""
 
+    summarizer: Literal["none", "untuned", "grpo"] = Field(
+        "untuned",
+        description="who writes the keywords: none: nobody, they are the words of the title; untuned: the model as it "
+        "comes; grpo: the model with the adapter of tune_summarizer",
+    )
     use_images: bool = Field(True, description="ask about the picture")
     use_text: bool = Field(True, description="ask about the text")
     max_keywords: Positive = Field(8, description="keywords kept per modality")
@@ -211,6 +216,16 @@ class Retrieve(Section):
 class Recommend(Section):
     """Stage 3: scoring and the lists."""
 
+    training: Literal["untrained", "pointwise", "multi_task"] = Field(
+        "untrained",
+        description="who scores: untrained: the model as it comes; pointwise or multi_task: with the adapter of "
+        "tune_recommender, taught yes and no alone, or all four types of instruction",
+    )
+    blend: bool = Field(
+        False,
+        description="order by p_yes and the pre-ranker's score (retrieve.fusion) together, weighted as "
+        "tune_recommender has learned on validation users",
+    )
     top_k: Positive = Field(10, description="items on a list")
     history: Positive = Field(5, description="n of the method: latest items shown in the prompt")
     evidence: bool = Field(True, description="show the evidence about the candidate")

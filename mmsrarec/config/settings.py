@@ -1,5 +1,5 @@
-"""The configuration as a whole; its sections are in data.py, models.py, evaluation.py and nights.py. Every setting with
-its meaning stands there and nowhere else; frozen, and refused at birth where it is nonsense.
+"""The configuration as a whole; its sections are in data.py, models.py, tuning.py, evaluation.py and nights.py. Every
+setting with its meaning stands there and nowhere else; frozen, and refused at birth where it is nonsense.
 
 Relative paths are relative to the directory the command is started in.
 """
@@ -14,8 +14,10 @@ from mmsrarec.config.evaluation import Evaluation
 from mmsrarec.config.models import Engine, Index, Recommend, Retrieve, Sasrec, SummarizeItems
 from mmsrarec.config.nights import Budget, Cache, Plan, Publish, Report, Rules
 from mmsrarec.config.section import Section
+from mmsrarec.config.tuning import TuneRecommender, TuneSummarizer, Tuning
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "demo" / "backbone"
+BUNDLED_ADAPTERS = Path(__file__).parent.parent / "demo" / "adapters"
 
 
 class Config(Section):
@@ -31,8 +33,10 @@ class Config(Section):
     sasrec: Sasrec = Sasrec()
     index: Index = Index()
     engine: Engine = Engine()
+    tune_summarizer: TuneSummarizer = TuneSummarizer()
     summarize_items: SummarizeItems = SummarizeItems()
     retrieve: Retrieve = Retrieve()
+    tune_recommender: TuneRecommender = TuneRecommender()
     recommend: Recommend = Recommend()
     evaluation: Evaluation = Evaluation()
     answers: Cache = Cache()
@@ -49,6 +53,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _blends_what_there_is(self) -> "Config":
+        if self.recommend.blend and not self.retrieve.fusion.enabled:
+            raise ValueError("recommend.blend needs retrieve.fusion.enabled: p_yes is blended with its score")
+        return self
+
+    @model_validator(mode="after")
     def _no_credentials(self) -> "Config":
         """Of the whole, so that the message does not show what was given."""
         places = {
@@ -61,6 +71,9 @@ class Config(Section):
             "sasrec.text_vectors": self.sasrec.text_vectors,
             "index.uri": self.index.uri,
             "report.out": self.report.out,
+            "tune_summarizer.adapter": self.tune_summarizer.adapter,
+            "tune_summarizer.language_model": self.tune_summarizer.language_model,
+            "tune_recommender.adapter": self.tune_recommender.adapter,
         }
         for name, place in places.items():
             if place and re.search(r"://[^/\s]*@", place):
@@ -80,6 +93,16 @@ class Config(Section):
     def model_path(self) -> str:
         """Folder or hub name for the engine."""
         return str(BUNDLED_MODEL) if self.model == "bundled" else self.model
+
+    @property
+    def adapters(self) -> list[Tuning]:
+        """The settings of the LoRA adapters that engines are asked with."""
+        found: list[Tuning] = []
+        if self.summarize_items.summarizer == "grpo":
+            found.append(self.tune_summarizer)
+        if self.recommend.training != "untrained":
+            found.append(self.tune_recommender)
+        return found
 
     @property
     def page(self) -> str:

@@ -1,3 +1,3 @@
-"""Engines: types.py (what a request is), template.py (chat template of a model), vllm.py (the only vLLM import),
-cluster.py (the Ray they run on), batch.py (the only Ray Data import: new requests through engine actors into
-`answers`)."""
+"""Engines: types.py (what a request is), template.py (chat template of a model), adapters.py
+(LoRA adapters in the lake), vllm.py (the only vLLM import), cluster.py (the Ray they run on), batch.py (the only Ray
+Data import: new requests through engine actors into `answers`)."""

@@ -149,7 +149,7 @@ def _check_reach(config: Config) -> None:
         )
 
 
-def _for_any_node(config: Config) -> Config:
+def for_any_node(config: Config) -> Config:
     """The configuration where relative paths start elsewhere."""
 
     def whole(place: str | None) -> str | None:
@@ -173,7 +173,7 @@ def _engine_answers(config: Config, work: Work) -> Iterator[str]:
     # The engine reads its file itself: reader processes would cost more than they bring on a small machine.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Replica,
-        fn_constructor_args=(_for_any_node(config), work.origin),
+        fn_constructor_args=(for_any_node(config), work.origin),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=engine.replicas, max_size=engine.most_replicas),

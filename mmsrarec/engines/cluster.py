@@ -23,8 +23,9 @@ LONGEST_FOLDER = 40  # characters of Ray's folder: the names of its sockets, at 
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[None]:
-    """Ray as it runs already, else the cluster of engine.address or RAY_ADDRESS, else one of our own.
+def joined(config: Config, processes: int | None = None) -> Iterator[None]:
+    """Ray as it runs already, else the cluster of engine.address or RAY_ADDRESS, else one of our own, in which so many
+    processes (default: engines) share the cores.
 
     Raises ConfigError where that is no address of a cluster, ModelError where none is there.
     """
@@ -34,7 +35,7 @@ def joined(config: Config) -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers run the environment that is there
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     address = config.engine.cluster
-    with _cluster(config, address) if address else _own(config):
+    with _cluster(config, address) if address else _own(config, processes or config.engine.most_replicas):
         try:
             yield
         finally:
@@ -76,7 +77,7 @@ def _fits(config: Config, resources: dict[str, float]) -> bool:
 
 
 @contextmanager
-def _own(config: Config) -> Iterator[None]:
+def _own(config: Config, processes: int) -> Iterator[None]:
     """It dies with this process, by Ray's own doing; its files, with the next scratch folder."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "warning" if log.diverted() else "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to everything else
@@ -84,12 +85,12 @@ def _own(config: Config) -> Iterator[None]:
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     variables = environment(config)
     with Scratch("ray") as scratch:
-        own = {"address": "local", "num_cpus": config.engine.most_replicas + 1, "include_dashboard": False}
+        own = {"address": "local", "num_cpus": processes + 1, "include_dashboard": False}
         own["object_store_memory"] = OBJECT_STORE_BYTES
         if len(str(scratch.path)) <= LONGEST_FOLDER:
             own["_temp_dir"] = str(scratch.path)
         if not config.engine.num_gpus:  # Ray would give an engine one thread
-            threads = max(1, len(os.sched_getaffinity(0)) // config.engine.most_replicas)
+            threads = max(1, len(os.sched_getaffinity(0)) // processes)
             variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
         _start({"runtime_env": {"env_vars": variables}, **_said(), **own})
         yield

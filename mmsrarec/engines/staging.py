@@ -25,6 +25,7 @@ REQUEST = pa.struct(
         ("max_tokens", pa.int64()),
         ("image", pa.string()),
         ("image_hash", pa.string()),
+        ("adapter", pa.string()),
     ]
 )
 GROUPS = pa.schema([("name", pa.string()), ("keys", pa.list_(pa.string())), ("requests", pa.list_(REQUEST))])

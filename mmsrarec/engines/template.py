@@ -97,12 +97,13 @@ class Template:
         The content is a hash of a folder's files, or a hub name with its revision.
         """
         if not self._settings:
-            return self._content_name
+            return self.content
         settings = json.dumps(self._settings, sort_keys=True, default=str)
-        return f"{self._content_name}+{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+        return f"{self.content}+{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
     @cached_property
-    def _content_name(self) -> str:
+    def content(self) -> str:
+        """The model's, however it is served."""
         if os.path.isdir(self.model):
             return f"{Path(self.model).resolve().name}@{folder_hash(self.model)}"
         revision = getattr(self._load(AutoConfig), "_commit_hash", None)

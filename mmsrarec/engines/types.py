@@ -15,17 +15,20 @@ Kind = Literal["text", "yes_no"]
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt. `image` is the address of its picture (None: no picture), `image_hash` that of the decoded pixels."""
+    """One prompt. `image` is the address of its picture (None: no picture), `image_hash` that of the decoded pixels;
+    `adapter` names the LoRA adapter that answers (adapters.py), None: the model as it comes."""
 
     prompt: str
     kind: Kind
     max_tokens: int = 1
     image: str | None = None
     image_hash: str | None = None
+    adapter: str | None = None
 
     def key(self, model_identity: str) -> str:
         """Hash over the rendered prompt, the picture's pixels, the sampling and the model with its adapter."""
         parts = [model_identity, self.kind, self.max_tokens, self.prompt, self.image_hash]
+        parts += [self.adapter] if self.adapter else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

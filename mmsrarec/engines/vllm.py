@@ -20,6 +20,7 @@ import psutil
 
 from mmsrarec import log
 from mmsrarec.config import Config
+from mmsrarec.engines import adapters
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Request
 from mmsrarec.errors import ModelError, shortened
@@ -61,8 +62,9 @@ class VLLMEngine:
         os.environ.update(environment(config))
         from vllm import LLM, SamplingParams
         from vllm.exceptions import VLLMServerError
+        from vllm.lora.request import LoRARequest
 
-        self._sampling, self._fatal = SamplingParams, VLLMServerError
+        self._sampling, self._fatal, self._lora = SamplingParams, VLLMServerError, LoRARequest
         before = set(psutil.Process().children(recursive=True))
         try:
             with alone(config):
@@ -71,6 +73,7 @@ class VLLMEngine:
             raise ModelError(f"model {config.model_path}: {refusal(error)}") from error
         self.processes = set(psutil.Process().children(recursive=True)) - before
         self.calls = 0
+        self._adapters: dict[str, Any] = {}
 
     def answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
         """One answer per request, in order."""
@@ -86,7 +89,8 @@ class VLLMEngine:
                 try:
                     if isinstance(image, PictureError):
                         raise image
-                    self._llm.enqueue([_prompt(request, image)], self._parameters(request), use_tqdm=False)
+                    asked = [_prompt(request, image)], self._parameters(request)
+                    self._llm.enqueue(*asked, use_tqdm=False, lora_request=self._adapter(request))
                     self.calls += 1
                 except self._fatal:
                     raise
@@ -107,6 +111,13 @@ class VLLMEngine:
             return self._pictures.open(request.image) if request.image else None
         except PictureError as error:
             return error
+
+    def _adapter(self, request: Request) -> Any:
+        """vLLM's own name for the request's LoRA adapter; its files are fetched once."""
+        if request.adapter and request.adapter not in self._adapters:
+            folder = adapters.local(self._config, request.adapter)
+            self._adapters[request.adapter] = self._lora(request.adapter, len(self._adapters) + 1, folder)
+        return self._adapters.get(request.adapter) if request.adapter else None
 
     def _parameters(self, request: Request) -> Any:
         if request.kind == "yes_no":
@@ -175,6 +186,8 @@ def engine_arguments(config: Config) -> dict:
         arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
     else:
         arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gb * 2**30)
+    if config.adapters:
+        arguments |= {"enable_lora": True, "max_loras": 2, "max_lora_rank": adapters.largest_rank(config)}
     return arguments | engine.extra
 
 

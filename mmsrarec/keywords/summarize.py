@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmsrarec.config import Config
-from mmsrarec.engines import batch
+from mmsrarec.engines import adapters, batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Group, Request
@@ -44,28 +44,33 @@ def summarize_items(config: Config, run_id: str) -> None:
     with runs.stage(config, "summarize_items", run_id, ("catalog",)) as stage:
         if not tables.exists(config.lake.root, "catalog"):
             raise InputError(f"{config.table('catalog')}: no such table; run build_cf first")
-        template = Template.of(config)
-        stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
+        template, adapter = Template.of(config), adapters.serving(config, "summarizer").name
+        stage.versions = {"model": template.identity, "adapter": adapter, "prompt": prompt.PROMPT_VERSION}
         plans: list[Plan] = []
-        answers = batch.answer(config, stage, groups_of(config, stage, template, plans))
+        answers = batch.answer(config, stage, groups_of(config, stage, template, plans, adapter))
         rows = rows_of(config, stage, sorted(plans, key=lambda plan: plan.item_id), answers)
         stage.check_budget()
         _commit(config, stage, rows)
 
 
 def requests(
-    config: Config, template: Template, text: str | None, image: str | None, image_hash: str | None
+    config: Config,
+    template: Template,
+    text: str | None,
+    image: str | None,
+    image_hash: str | None,
+    adapter: str | None = None,
 ) -> tuple[Request | None, Request | None]:
     """The request for the picture (None without `image_hash`) and the one for the text (None where none is left)."""
     options = config.summarize_items
     ask_image = ask_text = None
     if options.use_images and image_hash:
         rendered = template.render(prompt.image_messages())
-        ask_image = Request(rendered, "text", options.max_tokens, image, image_hash)
+        ask_image = Request(rendered, "text", options.max_tokens, image, image_hash, adapter)
     cleaned = prompt.clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
     if cleaned:
         rendered = _fitted(cleaned, template, config.engine.max_model_len - options.max_tokens)
-        ask_text = Request(rendered, "text", options.max_tokens)
+        ask_text = Request(rendered, "text", options.max_tokens, adapter=adapter)
     return ask_image, ask_text
 
 
@@ -81,7 +86,9 @@ def _fitted(text: str, template: Template, room: int) -> str:
         text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
 
 
-def groups_of(config: Config, stage: runs.Stage, template: Template, plans: list[Plan]) -> Iterator[Group]:
+def groups_of(
+    config: Config, stage: runs.Stage, template: Template, plans: list[Plan], adapter: str | None = None
+) -> Iterator[Group]:
     """Read and hash the catalog: a group and a plan per item that can be asked about, rejects for the others."""
     pictures = Pictures(config) if config.summarize_items.use_images else None
     total = tables.count(config.lake.root, "catalog")
@@ -90,7 +97,7 @@ def groups_of(config: Config, stage: runs.Stage, template: Template, plans: list
             rows = read.to_pylist()
             for row, (image_hash, why) in zip(rows, _hashes(pictures, rows), strict=True):
                 stage.rows_in += 1
-                image, text = requests(config, template, row["text"], row["image"], image_hash)
+                image, text = requests(config, template, row["text"], row["image"], image_hash, adapter)
                 if image or text:
                     keys = [request.key(template.identity) if request else None for request in (image, text)]
                     plans.append(Plan(row["item_id"], keys[0], keys[1], why))

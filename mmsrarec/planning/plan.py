@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from mmsrarec.collaborative.carry import Carry
 from mmsrarec.collaborative.retrieve import SPAN_USERS, Retriever
 from mmsrarec.config import Config
-from mmsrarec.engines import delivery, price, staging
+from mmsrarec.engines import adapters, delivery, price, staging
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.price import Past, Planned
 from mmsrarec.engines.template import Template
@@ -92,8 +92,11 @@ class _Planner:
         return expected.keywords(self.config, self._template, self._changed, self._past, piloted)
 
     def summarize_items(self) -> Planned:
-        stage = _Unwritten(self.config, "summarize_items", "plan")
-        work, self._changed = self._work(groups_of(self.config, stage, self._template, []))
+        stage, adapter = (
+            _Unwritten(self.config, "summarize_items", "plan"),
+            adapters.expected(self.config, "summarizer"),
+        )
+        work, self._changed = self._work(groups_of(self.config, stage, self._template, [], adapter))
         return self._past.priced(stage.name, work, stage.rows_in, "every item of the catalog")
 
     def recommend(self) -> Planned:
@@ -137,7 +140,8 @@ class _Planner:
 
     def _pairs(self, name: str, asked: Iterable[Known], without: Collection[str] = ()) -> tuple[Workload, int]:
         """What is to be done for those pairs, and how many they are, done or not; `without` these users."""
-        scorer = Scorer(self.config, _Unwritten(self.config, name, "plan"), self._template, pictures(self.config))
+        stage, adapter = _Unwritten(self.config, name, "plan"), adapters.expected(self.config, "recommender")
+        scorer = Scorer(self.config, stage, self._template, pictures(self.config), adapter)
         count = 0
 
         def groups() -> Iterator[Group]:

@@ -15,11 +15,9 @@ import pyarrow as pa
 from mmsrarec.config import Config
 from mmsrarec.engines import batch
 from mmsrarec.engines.answers import Answers
-from mmsrarec.engines.template import Template
 from mmsrarec.errors import InputError
-from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.rank import Scored, because, top
-from mmsrarec.recommendation.scoring import Scorer, pictures
+from mmsrarec.recommendation.scoring import Scorer
 from mmsrarec.recommendation.task import Known, Task, keywords_by_item
 from mmsrarec.schemas import MADE_BY
 from mmsrarec.storage import rules, runs, tables
@@ -47,10 +45,9 @@ def recommend(config: Config, run_id: str) -> None:
     """Stage the recommendations of run.date: for every user of `histories` its best top_k servable unseen items."""
     with runs.stage(config, "recommend", run_id, READS) as stage:
         _require(config)
-        template = Template.of(config)
-        stage.versions = {"model": template.identity, "prompt": prompt.PROMPT_VERSION, **_index_version(config)}
+        scorer = Scorer.of(config, stage)
+        stage.versions |= _index_version(config)
         night = _night(config, stage)
-        scorer = Scorer(config, stage, template, pictures(config))
         asked = knowns(config, night.keywords, night.rules)
         answers = batch.answer(config, stage, (group for known in asked for group in scorer.groups(known)))
         _write(config, stage, _lists(config, scorer, night, answers))

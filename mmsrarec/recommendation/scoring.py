@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mmsrarec.config import Config
-from mmsrarec.engines import batch
+from mmsrarec.engines import adapters, batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Group, Request
@@ -39,9 +39,7 @@ def score(
     users (user_id, item_ids in time order), similar and evidence as the tables of those names, pairs (user_id,
     item_id), keywords (item_id, keywords). One engine start at most; what was answered before is not asked again.
     """
-    template = Template.of(config)
-    stage.versions |= {"model": template.identity, "prompt": prompt.PROMPT_VERSION}
-    scorer = Scorer(config, stage, template, pictures(config))
+    scorer = Scorer.of(config, stage)
     known = Known(users, similar, pairs, evidence, keywords_by_item(keywords))
     answers = batch.answer(config, stage, scorer.groups(known))
     p_yes = {task.user_id: found for task, found in scorer.judged(known, answers)}
@@ -62,6 +60,14 @@ class Scorer:
     stage: runs.Stage
     template: Template
     shown: Shown
+    adapter: str | None = None
+
+    @classmethod
+    def of(cls, config: Config, stage: runs.Stage) -> "Scorer":
+        """With the model and the adapter that the configuration wants, which the ledger's row is told."""
+        template, adapter = Template.of(config), adapters.serving(config, "recommender").name
+        stage.versions |= {"model": template.identity, "adapter": adapter, "prompt": prompt.PROMPT_VERSION}
+        return cls(config, stage, template, pictures(config), adapter)
 
     def groups(self, known: Known) -> Iterator[Group]:
         """One group per user that has pairs, one request per candidate."""
@@ -82,7 +88,7 @@ class Scorer:
             yield task, found
 
     def _requests(self, task: Task) -> list[Request]:
-        return requests(task, self.template, self.shown, room(self.config))
+        return requests(task, self.template, self.shown, room(self.config), self.adapter)
 
 
 def room(config: Config) -> int:
@@ -91,7 +97,7 @@ def room(config: Config) -> int:
     return config.engine.max_model_len - 1 - picture
 
 
-def requests(task: Task, template: Template, shown: Shown, room: int) -> list[Request]:
+def requests(task: Task, template: Template, shown: Shown, room: int, adapter: str | None = None) -> list[Request]:
     """One request per candidate, of at most `room` tokens before its picture.
 
     The user is rendered once; the prompts equal those of rendering each pair by itself.
@@ -106,17 +112,29 @@ def requests(task: Task, template: Template, shown: Shown, room: int) -> list[Re
             frames[with_image] = template.render(prompt.messages(user, _CANDIDATE, with_image)).split(_CANDIDATE)
         before, after = frames[with_image]
         text = prompt.candidate_text(candidate.keywords, candidate.levels)
-        asked.append(Request(f"{before}{text}{after}", "yes_no", image=image, image_hash=image_hash))
+        asked.append(Request(f"{before}{text}{after}", "yes_no", 1, image, image_hash, adapter))
     return asked
+
+
+def choice_prompt(task: Task, template: Template, room: int) -> str:
+    """All candidates of the task in one prompt, lettered in their order; cut to `room` tokens as in `requests`."""
+    choices = prompt.choices_text([(candidate.keywords, candidate.levels) for candidate in task.candidates])
+    user = _fitted(task, template, room, prompt.CHOICE, choices)
+    return template.render(prompt.messages(user, choices))
 
 
 def _user_text(task: Task, template: Template, room: int) -> str:
     """The user's part; where it is too long the oldest items of the history go, then the farthest similar users'."""
-    history, similar = task.history, task.similar
     longest = max((prompt.candidate_text(c.keywords, c.levels) for c in task.candidates), key=len)
+    return _fitted(task, template, room, prompt.QUESTION, longest)
+
+
+def _fitted(task: Task, template: Template, room: int, question: str, rest: str) -> str:
+    """The user's part before a question and the `rest` of the prompt."""
+    history, similar = task.history, task.similar
     while True:
-        user = prompt.user_text(history, similar)
-        rendered = template.render(prompt.messages(user, longest))
+        user = prompt.user_text(history, similar, question)
+        rendered = template.render(prompt.messages(user, rest))
         short = len(rendered.encode()) <= room  # a token is a byte or more
         if short or not history + similar or len(template.tokenizer(rendered)["input_ids"]) <= room:
             return user

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
+from mmsrarec.engines import adapters
 from mmsrarec.engines.template import Template
 from mmsrarec.recommendation.rank import Scored, top
 from mmsrarec.recommendation.recommend import known_of
@@ -68,7 +69,8 @@ def ranking(config: Config, user_id: str) -> Ranking:
     category = {row["item_id"]: row["category"] for row in catalog.filter(serving.servable(catalog)).to_pylist()}
     template = Template.of(config)
     (task,) = tasks(config, known)
-    made = requests(task, template, pictures(config, of_items), room(config))
+    adapter = adapters.expected(config, "recommender")
+    made = requests(task, template, pictures(config, of_items), room(config), adapter)
     keys = [request.key(template.identity) for request in made]
     p_yes = _answers(config, keys)
     found = {item.item_id: p_yes.get(key) for item, key in zip(task.candidates, keys, strict=True)}

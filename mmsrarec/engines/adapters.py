@@ -1,0 +1,137 @@
+"""LoRA adapters in the lake: what tuning leaves, and what engines are asked with.
+
+    models/adapters/recommender-FINGERPRINT.json        the card: which weights serve, or why none do, and the facts
+    models/adapters/recommender-FINGERPRINT/HASH/       adapter_config.json, adapter_model.safetensors
+
+The fingerprint is of the backbone and the settings that decide what is trained, so each variant has its own; HASH is of
+the weights, so a request's key changes with what answers it. The card is replaced last, in one step.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mmsrarec.config import BUNDLED_ADAPTERS, Config, Tuning
+from mmsrarec.engines.template import Template
+from mmsrarec.errors import ConfigError, InputError
+from mmsrarec.storage import files, models, s3
+
+Kind = Literal["summarizer", "recommender"]
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+ADAPTER_VERSION = 1  # of everything that decides an adapter besides data, settings and seed
+# Settings that do not decide what is learned.
+BESIDE = {"adapter", "refresh_days", "save_every"}
+UNTAUGHT = {"top_k", "because", "blend", "scoring"}  # of `recommend`: what is done with the scores
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """`name` is what requests ask for, None where the backbone serves as it comes; `why` says it in words."""
+
+    name: str | None
+    why: str
+    facts: dict = field(default_factory=dict)
+
+
+def tuning(config: Config, kind: Kind) -> Tuning:
+    return config.tune_summarizer if kind == "summarizer" else config.tune_recommender
+
+
+def wanted(config: Config, kind: Kind) -> bool:
+    """Whether the configuration asks for an adapter of this kind."""
+    if kind == "summarizer":
+        return config.summarize_items.summarizer == "grpo"
+    return config.recommend.training != "untrained"
+
+
+def fingerprint(config: Config, kind: Kind) -> str:
+    """Of the backbone and the settings behind an adapter, with those of the stages before it."""
+    settings: dict[str, Any] = {"summarize_items": config.summarize_items.model_dump(mode="json")}
+    if kind == "recommender":
+        settings["recommend"] = config.recommend.model_dump(mode="json", exclude=UNTAUGHT)
+        settings["retrieve"] = config.retrieve.model_dump(mode="json")
+        settings["sasrec"] = config.sasrec.model_dump(mode="json")
+    before = [config.tune_summarizer] if wanted(config, "summarizer") or kind == "summarizer" else []
+    for each in [*before, *([config.tune_recommender] if kind == "recommender" else [])]:
+        settings[type(each).__name__] = given(each) or each.model_dump(mode="json", exclude=BESIDE)
+    parts = [ADAPTER_VERSION, kind, Template.of(config).content, settings, config.run.seed]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def given(settings: Tuning) -> str | None:
+    """The folder of the adapter that the configuration names itself."""
+    if settings.adapter != "bundled":
+        return settings.adapter
+    return str(BUNDLED_ADAPTERS / ("summarizer" if "steps" in type(settings).model_fields else "recommender"))
+
+
+def serving(config: Config, kind: Kind) -> Adapter:
+    """What requests of this kind ask for. InputError where the configuration wants an adapter and none was made."""
+    if not wanted(config, kind):
+        return Adapter(None, "the configuration wants none")
+    found = describe(config, kind)
+    if found is None:
+        raise InputError(f"{_card(config, kind)}: no such adapter; run tune_{kind} first")
+    return found
+
+
+def expected(config: Config, kind: Kind) -> str | None:
+    """What requests will ask for, for a plan: where none was tuned yet, a name that no answer knows."""
+    found = describe(config, kind) if wanted(config, kind) else Adapter(None, "")
+    return found.name if found else f"{kind}, not tuned yet"
+
+
+def describe(config: Config, kind: Kind) -> Adapter | None:
+    """The card; None where this variant was never tuned."""
+    found = files.read(_card(config, kind))
+    return Adapter(**json.loads(found)) if found else None
+
+
+def save(config: Config, kind: Kind, folder: Path | None, why: str, facts: dict) -> Adapter:
+    """Put an adapter's folder (None: the backbone serves as it comes) and its card into the lake."""
+    name = None
+    if folder is not None:
+        contents = {file: (folder / file).read_bytes() for file in (SETTINGS, WEIGHTS)}
+        digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
+        name = f"{kind}-{fingerprint(config, kind)}/{digest}"
+        for file, content in contents.items():
+            files.write(f"{place(config, name)}/{file}", content)
+    saved = Adapter(name, why, facts)
+    files.write(_card(config, kind), json.dumps(saved.__dict__, indent=1).encode())
+    return saved
+
+
+def place(config: Config, name: str) -> str:
+    """Folder, or address on S3, of the adapter that requests call `name`."""
+    return config.table(f"models/adapters/{name}")
+
+
+def local(config: Config, name: str) -> str:
+    """Its folder on this machine, fetched now where the lake is on S3."""
+    address = place(config, name)
+    return address if files.is_local(address) else str(models.fetched(address))
+
+
+def local_folder(address: str) -> Path:
+    """The folder of an adapter that the user names. ConfigError where it is none."""
+    folder = Path(models.fetched(address)) if s3.is_address(address) else Path(address)
+    missing = [file for file in (SETTINGS, WEIGHTS) if not os.path.isfile(folder / file)]
+    if missing:
+        raise ConfigError(f"adapter {address}: no {' and no '.join(missing)} there; give the folder that PEFT saved")
+    return folder
+
+
+def largest_rank(config: Config) -> int:
+    """What engines must have room for: of the adapters that are served, else of those that could be."""
+    ranks = [settings.lora.rank for settings in config.adapters]
+    for settings in config.adapters:
+        if address := given(settings):
+            ranks.append(json.loads((local_folder(address) / SETTINGS).read_text())["r"])
+    return max(ranks)
+
+
+def _card(config: Config, kind: Kind) -> str:
+    return config.table(f"models/adapters/{kind}-{fingerprint(config, kind)}.json")

@@ -24,8 +24,8 @@ SOUGHT = 6  # keywords of an answer about a preference
 @dataclass(frozen=True)
 class Question:
     """A user's task with the target's item_id among its candidates; `rates` is, per candidate, the share of its kind
-    (the user's candidates, or the rest of the catalog) that was drawn. The target, which is always there, has that of its
-    own kind: where few of a kind are asked about, a yes among them says less."""
+    (the user's candidates, or the rest of the catalog) that was drawn. The target, which is always there, has that of
+    its own kind: where few of a kind are asked about, a yes among them says less."""
 
     task: Task
     target: str

@@ -2,9 +2,9 @@
 
     items, interactions -> build_cf -> train_sasrec -> index_cf ---+
                                |                                   v
-                               +-> summarize_items -> train_fusion -> retrieve -> recommend -> publish -+
+                               +-> summarize_items -> train_fusion -> retrieve -> tune_recommender ---+
                                                                                                         v
-                                                                          report <- clean <- evaluate <-+
+                                              report <- clean <- evaluate <- publish <- recommend <-----+
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -51,6 +51,10 @@ STAGES: dict[str, StageEntry] = {
         "mmsrarec.training.fusion_stage", "Learn the pre-ranker from what validation users took (retrieve.fusion)."
     ),
     "retrieve": StageEntry("mmsrarec.collaborative.retrieve", "Similar users, candidates and evidence for every user."),
+    "tune_recommender": StageEntry(
+        "mmsrarec.training.recommender_stage",
+        "Ray Train: a LoRA adapter for the scores, from what validation users took (recommend.training).",
+    ),
     "recommend": StageEntry("mmsrarec.recommendation.recommend", "Ray + vLLM: score the candidates, write the lists."),
     "publish": StageEntry("mmsrarec.publishing.publish", "Check the staged lists, then let readers see them."),
     "evaluate": StageEntry(

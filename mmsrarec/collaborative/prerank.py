@@ -1,7 +1,7 @@
 """The pre-ranker: wide pools from many sources, cut by the fusion of all evidence (`retrieve.fusion`)."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -105,6 +105,26 @@ class Preranker:
             chosen = np.flatnonzero((users >= start) & (users < end))
             asked, places = about(self.context, batch, users[chosen] - start, items[chosen])
             found[chosen] = self.values(asked)[users[chosen] - start, places]
+            start = end
+        return found
+
+    def priors(self, batches: Iterable[Batch], users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """The fusion's scores [pairs] of pairs (row among all users of the batches, item code): of what a pool has as
+        `best` has it, of others as if the pool had them, too."""
+        found, start = np.empty(len(users)), 0
+        for batch in batches:
+            end = start + len(batch.histories)
+            chosen = np.flatnonzero((users >= start) & (users < end))
+            rows, wanted = users[chosen] - start, items[chosen]
+            asked, _ = self.pools(batch)
+            scores = self.fusion.score(self.values(asked))
+            inside = asked.pool[rows] == wanted[:, None]
+            own = np.where(inside.any(axis=1), scores[rows, inside.argmax(axis=1)], np.nan)
+            if (missing := np.isnan(own)).any():
+                more, places = about(self.context, batch, rows[missing], wanted[missing])
+                wide = replace(asked, pool=np.concatenate([asked.pool, more.pool], axis=1))
+                own[missing] = self.fusion.score(self.values(wide))[rows[missing], asked.pool.shape[1] + places]
+            found[chosen] = own
             start = end
         return found
 

@@ -90,8 +90,7 @@ class Retriever:
             raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
         self._trained = trained = checkpoint.load(checkpoint.folder(config))
         self._config, self._settings = config, config.retrieve
-        self._model, self._vocabulary = trained.model, trained.vocabulary
-        self.model_hash = trained.model_hash
+        self._model, self._vocabulary, self.model_hash = trained.model, trained.vocabulary, trained.model_hash
         self.index_version: str | None = None
         self.vocabulary: list[str] = trained.vocabulary.to_pylist()
         self._item_vectors = trained.model.item_vectors.detach().numpy()
@@ -113,7 +112,7 @@ class Retriever:
         after = tables.read(root, "item_transitions", ["item_id", "next_item_id", "score"])
         self._together, self._follows = (matrices.scored(table, self.items) for table in (near, after))
         keywords = tables.read(root, "item_keywords", ["item_id", "keywords"])
-        self._content = Content(self.items, keywords) if keywords.num_rows else None
+        self._content = Content(self.items, keywords) if len(keywords) else None
         self._index: UserIndex | None = None
         self.batch_users = int(np.clip(BATCH_CELLS // len(self.items), 1, BATCH_USERS))
 
@@ -153,9 +152,9 @@ class Retriever:
         that is near at several positions has a row for each."""
         if not self._settings.similar_users:
             return TABLES["similar_users"].empty_table()
-        count, positions = self._settings.neighbors, self._config.index.positions
+        shares = self._settings.neighbors, self._config.index.positions
         with nullcontext(self._index) if self._index else self._opened() as index:
-            return neighbors.nearest(self._batches(users), self._model, self._vocabulary, index, (count, positions))
+            return neighbors.nearest(self._batches(users), self._model, self._vocabulary, index, shares)
 
     def candidates(self, users: pa.Table, similar: pa.Table) -> pa.Table:
         """retrieve.candidates (at least recommend.top_k) distinct, available, unseen items per user, best first.
@@ -226,9 +225,10 @@ class Retriever:
         more = (known_ranks, self._popularity[item], words, kept)
         return matrices.table("evidence", pairs["user_id"], pairs["item_id"], *sums, votes, *cosines, *more)
 
-    def scores(self, users: pa.Table) -> np.ndarray:
-        """SASRec's logits [users, vocabulary], seen items too; zeros for a user without an item of the vocabulary."""
-        return self._logits(users)[0]
+    def priors(self, users: pa.Table, pairs: pa.Table, similar: pa.Table) -> np.ndarray:
+        """The fusion's score of each of pairs (user_id, item_id); every user of pairs is in users, once."""
+        rows = matrices.codes(pairs["user_id"], users["user_id"].combine_chunks())
+        return self.preranker.priors(self.batches(users, similar), rows, matrices.codes(pairs["item_id"], self.items))
 
     def batches(self, users: pa.Table, similar: pa.Table) -> Iterator[prerank.Batch]:
         """The users in batches, as the preranker takes them; `similar` are their similar_users rows."""

@@ -90,15 +90,18 @@ def describe(config: Config, kind: Kind) -> Adapter | None:
     return Adapter(**json.loads(found)) if found else None
 
 
-def save(config: Config, kind: Kind, folder: Path | None, why: str, facts: dict) -> Adapter:
-    """Put an adapter's folder (None: the backbone serves as it comes) and its card into the lake."""
-    name = None
-    if folder is not None:
-        contents = {file: (folder / file).read_bytes() for file in (SETTINGS, WEIGHTS)}
-        digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
-        name = f"{kind}-{fingerprint(config, kind)}/{digest}"
-        for file, content in contents.items():
-            files.write(f"{place(config, name)}/{file}", content)
+def put(config: Config, kind: Kind, folder: Path) -> str:
+    """Copy an adapter's folder into the lake, and return its name; what serves says the card alone (`save`)."""
+    contents = {file: (folder / file).read_bytes() for file in (SETTINGS, WEIGHTS)}
+    digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
+    name = f"{kind}-{fingerprint(config, kind)}/{digest}"
+    for file, content in contents.items():
+        files.write(f"{place(config, name)}/{file}", content)
+    return name
+
+
+def save(config: Config, kind: Kind, name: str | None, why: str, facts: dict) -> Adapter:
+    """Write the card: the adapter of this name serves from now on, or (None) the backbone as it comes."""
     saved = Adapter(name, why, facts)
     files.write(_card(config, kind), json.dumps(saved.__dict__, indent=1).encode())
     return saved

@@ -17,14 +17,14 @@ from mmsrarec.config import Config
 from mmsrarec.evaluation.metrics import MISS, Ranks
 from mmsrarec.evaluation.outcome import Outcome
 from mmsrarec.evaluation.protocol import TestSet
-from mmsrarec.recommendation import rank
+from mmsrarec.recommendation import blend, rank
 from mmsrarec.recommendation.scoring import score
 from mmsrarec.storage import tables
 from mmsrarec.storage.runs import Stage
 
 METHOD = "mmsrarec"
 Candidates = dict[str, dict[str, float | None]]  # user_id -> item_id -> cf_score
-Scores = dict[tuple[str, str], float | None]  # (user_id, item_id) -> p_yes
+Scores = dict[tuple[str, str], float | None]  # (user_id, item_id) -> p_yes, or its blend
 
 
 def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Outcome:
@@ -32,11 +32,18 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     started = time.monotonic()
     with retriever:
         candidates, similar, pairs, evidence = questions(retriever, test)
+        blending = blend.serving(config)
+        priors = retriever.priors(test.users, pairs, similar) if blending else None
         stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
     stage.rows_in += len(pairs)
     keywords = tables.read(config.lake.root, "item_keywords")
     answers = score(config, stage, test.users, similar, pairs, evidence, keywords)
-    scores = dict(zip(_keys(answers), answers["p_yes"].to_pylist(), strict=True))
+    p_yes = answers["p_yes"].to_pylist()
+    if blending and priors is not None:
+        p_yes = [
+            None if p is None else blending.score(p, prior) for p, prior in zip(p_yes, priors.tolist(), strict=True)
+        ]
+    scores = dict(zip(_keys(answers), p_yes, strict=True))
     ordered = orders(test, candidates, scores)
     ranks = full(test, ordered)
     stage.notes["candidate_recall"] = float(np.mean(ranks.above < MISS))

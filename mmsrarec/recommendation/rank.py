@@ -1,6 +1,7 @@
 """From scored candidates to a user's list, and the reasons that go with it. Pure.
 
-Order: p_yes rounded to 6 decimals, then SASRec's score, then item_id, so that an engine's last bits never decide. A
+Order: p_yes (or its blend with the pre-ranker's score) rounded to 6 decimals, then SASRec's score, then item_id, so
+that an engine's last bits never decide. A
 candidate that the engine could not score stands behind all that it could: it fills a list up and takes nobody's place.
 """
 
@@ -13,7 +14,8 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with what is known of it; p_yes is None where the engine gave no answer."""
+    """A candidate with what is known of it; p_yes is None where the engine gave no answer, and `blended` where p_yes
+    alone decides."""
 
     item_id: str
     p_yes: float | None
@@ -21,11 +23,14 @@ class Scored:
     source: str
     keywords: list[str]
     category: str | None = None
+    blended: float | None = None
 
     @property
     def score(self) -> float:
         """What orders the list; 0 for a candidate without an answer."""
-        return 0.0 if self.p_yes is None else round(self.p_yes, DECIMALS)
+        if self.p_yes is None:
+            return 0.0
+        return round(self.p_yes if self.blended is None else self.blended, DECIMALS)
 
 
 def top(

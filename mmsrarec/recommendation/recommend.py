@@ -16,6 +16,8 @@ from mmsrarec.config import Config
 from mmsrarec.engines import batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.errors import InputError
+from mmsrarec.recommendation import blend
+from mmsrarec.recommendation.blend import Blend
 from mmsrarec.recommendation.rank import Scored, because, top
 from mmsrarec.recommendation.scoring import Scorer
 from mmsrarec.recommendation.task import Known, Task, keywords_by_item
@@ -38,6 +40,7 @@ class Night:
     keywords: dict[str, list[str]]
     servable: dict[str, str | None]
     rules: rules.Rules
+    blend: Blend | None
     constants: dict[str, str | None]
 
 
@@ -85,7 +88,8 @@ def _night(config: Config, stage: runs.Stage) -> Night:
         "run_id": stage.run_id,
     }
     keywords = keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
-    return Night(keywords, {row["item_id"]: row["category"] for row in servable}, serving, constants)
+    categories = {row["item_id"]: row["category"] for row in servable}
+    return Night(keywords, categories, serving, blend.serving(config), constants)
 
 
 def _spans(config: Config) -> Iterator[list[tuple]]:
@@ -143,8 +147,9 @@ def _by_user(candidates: pa.Table) -> dict[str, list[dict]]:
 
 def _scored(night: Night, candidate: dict, p_yes: dict[str, float | None]) -> Scored:
     item_id = candidate["item_id"]
-    known = night.keywords.get(item_id, []), night.servable.get(item_id)
-    return Scored(item_id, p_yes[item_id], candidate["cf_score"], candidate["source"], *known)
+    p, known = p_yes[item_id], (night.keywords.get(item_id, []), night.servable.get(item_id))
+    blended = None if p is None or night.blend is None else night.blend.score(p, candidate["prior"])
+    return Scored(item_id, p, candidate["cf_score"], candidate["source"], *known, blended)
 
 
 def _list(config: Config, night: Night, task: Task, seen: list[str], scored: list[Scored]) -> list[dict]:

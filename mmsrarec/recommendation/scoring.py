@@ -63,9 +63,10 @@ class Scorer:
     adapter: str | None = None
 
     @classmethod
-    def of(cls, config: Config, stage: runs.Stage) -> "Scorer":
-        """With the model and the adapter that the configuration wants, which the ledger's row is told."""
-        template, adapter = Template.of(config), adapters.serving(config, "recommender").name
+    def of(cls, config: Config, stage: runs.Stage, tried: str | None = None) -> "Scorer":
+        """With the model and the adapter that the configuration wants (or one that is only tried), which the ledger's
+        row is told."""
+        template, adapter = Template.of(config), tried or adapters.serving(config, "recommender").name
         stage.versions |= {"model": template.identity, "adapter": adapter, "prompt": prompt.PROMPT_VERSION}
         return cls(config, stage, template, pictures(config), adapter)
 

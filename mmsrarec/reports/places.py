@@ -10,6 +10,7 @@ from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines import adapters
 from mmsrarec.engines.template import Template
+from mmsrarec.recommendation import blend
 from mmsrarec.recommendation.rank import Scored, top
 from mmsrarec.recommendation.recommend import known_of
 from mmsrarec.recommendation.scoring import pictures, requests, room
@@ -74,10 +75,14 @@ def ranking(config: Config, user_id: str) -> Ranking:
     keys = [request.key(template.identity) for request in made]
     p_yes = _answers(config, keys)
     found = {item.item_id: p_yes.get(key) for item, key in zip(task.candidates, keys, strict=True)}
-    scored = [
-        Scored(item_id, found[item_id], row["cf_score"], row["source"], [], category.get(item_id))
-        for item_id, row in zip(asked, known.pairs.to_pylist(), strict=True)
-    ]
+    blending = blend.serving(config)
+
+    def scored_of(item_id: str, row: dict) -> Scored:
+        p = found[item_id]
+        blended = None if p is None or blending is None else blending.score(p, row["prior"])
+        return Scored(item_id, p, row["cf_score"], row["source"], [], category.get(item_id), blended)
+
+    scored = [scored_of(item_id, row) for item_id, row in zip(asked, known.pairs.to_pylist(), strict=True)]
     seen = set(known.users["item_ids"][0].as_py())
     return Ranking(
         top(scored, seen, category, len(scored)),

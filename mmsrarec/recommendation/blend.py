@@ -1,0 +1,94 @@
+"""The final score of a candidate from two opinions: the language model's p_yes and the pre-ranker's score. Pure, but
+for `serving`.
+
+    score = sigmoid(a * log-odds(p_yes) + b * prior + shift)
+
+a and b are those of a conditional logit over the lists of validation users whom neither the adapter nor the pre-ranker
+has learned from; the shift, which orders nothing, puts the middle of those lists at one half.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from mmsrarec.config import Config
+from mmsrarec.engines import adapters
+from mmsrarec.errors import InputError
+
+NEVER = 1e-6  # p_yes at least this far from 0 and 1
+PENALTY = 1e-3  # on the squared weights of the standardized opinions, of the mean loss per list
+
+
+@dataclass(frozen=True)
+class Blend:
+    """`p_yes` and `prior` are the weights; `floor` is the prior of a candidate without one."""
+
+    p_yes: float
+    prior: float
+    shift: float
+    floor: float
+
+    def score(self, p_yes: float, prior: float | None) -> float:
+        """In (0, 1)."""
+        opinion = self.p_yes * log_odds(p_yes) + self.prior * (self.floor if prior is None else prior) + self.shift
+        return 1 / (1 + math.exp(-max(-700.0, min(700.0, opinion))))
+
+    @property
+    def facts(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def serving(config: Config) -> Blend | None:
+    """What tune_recommender has learned; None where recommend.blend is off. InputError where it has not run."""
+    if not config.recommend.blend:
+        return None
+    card = adapters.describe(config, "recommender")
+    if card is None or "blend" not in card.facts:
+        raise InputError(f"{config.table('models/adapters')}: no blend for these settings; run tune_recommender first")
+    return Blend(**{field.name: card.facts["blend"][field.name] for field in fields(Blend)})
+
+
+@dataclass(frozen=True)
+class List:
+    """A user's candidates with both opinions, and which of them the user took."""
+
+    p_yes: Sequence[float]
+    priors: Sequence[float | None]
+    taken: int
+
+
+def log_odds(p_yes: float) -> float:
+    bounded = min(max(p_yes, NEVER), 1 - NEVER)
+    return math.log(bounded / (1 - bounded))
+
+
+def learned(lists: Sequence[List]) -> Blend:
+    """From at least one list of at least two candidates."""
+    known = [prior for one in lists for prior in one.priors if prior is not None]
+    floor = float(np.quantile(known, 0.01)) if known else 0.0
+    opinions = [_opinions(one, floor) for one in lists]
+    scale = np.concatenate(opinions).std(axis=0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        total, gradient = PENALTY * float(weights @ weights), 2 * PENALTY * weights
+        for one, opinion in zip(lists, opinions, strict=True):
+            scores = opinion / scale @ weights
+            shares = np.exp(scores - logsumexp(scores))
+            total -= float(np.log(max(shares[one.taken], 1e-300))) / len(lists)
+            gradient = gradient + (shares @ opinion - opinion[one.taken]) / scale / len(lists)
+        return total, gradient
+
+    weights = minimize(loss, np.ones(2), jac=True, method="L-BFGS-B").x / scale
+    middle = float(np.median(np.concatenate([opinion @ weights for opinion in opinions])))
+    return Blend(round(float(weights[0]), 6), round(float(weights[1]), 6), round(-middle, 6), round(floor, 6))
+
+
+def _opinions(one: List, floor: float) -> np.ndarray:
+    """[candidates, 2]"""
+    priors = [floor if prior is None else prior for prior in one.priors]
+    return np.array([[log_odds(p), prior] for p, prior in zip(one.p_yes, priors, strict=True)])

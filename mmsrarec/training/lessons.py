@@ -1,0 +1,117 @@
+"""What the recommender is taught and checked on: what validation users took next, among sampled other items.
+
+Validation users' last items are in no count, no network and no index (build_cf holds them out), so the evidence about
+an example never counts what the example asks about. Who checks, and whom the blend is learned on, is decided by a hash
+of the user: nobody both teaches and checks, on whatever night.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmsrarec.collaborative import embed
+from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.config import Config
+from mmsrarec.recommendation.examples import Question
+from mmsrarec.recommendation.task import Known, keywords_by_item, tasks
+from mmsrarec.storage import tables
+from mmsrarec.training.fusion_stage import questions
+
+PAIRS = {"user_id": pa.string(), "item_id": pa.string()}
+
+
+@dataclass(frozen=True)
+class Users:
+    """Users [user_id, item_ids] without their last item, and that item."""
+
+    users: pa.Table
+    targets: pa.Array
+
+
+def split(config: Config) -> tuple[Users, Users]:
+    """Those who teach, at most tune_recommender.users, and those who check."""
+    settings = config.tune_recommender
+    users, targets = questions(embed.read_histories(config), settings.users, config.run.seed)
+    checks = np.array([checking(config, user) for user in users["user_id"].to_pylist()], bool)
+    parts = [pa.array(np.flatnonzero(chosen)) for chosen in (~checks, checks)]
+    teach, check = (Users(users.take(part), targets.take(part)) for part in parts)
+    return teach, check
+
+
+def checking(config: Config, user_id: str) -> bool:
+    """Whether this validation user checks instead of teaching."""
+    digest = hashlib.blake2b(f"{config.run.seed}:tune:{user_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < config.tune_recommender.held_out
+
+
+def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Question]:
+    """A question per user: the target, hard negatives from its candidates, random ones from the rest of the catalog."""
+    rng = np.random.default_rng(config.run.seed)
+    similar = retriever.similar_users(asked.users)
+    named = by_user(retriever.candidates(asked.users, similar))
+    servable = retriever.servable.to_pylist()
+    pairs: dict[str, list[str]] = {name: [] for name in PAIRS}
+    rates: dict[str, dict[str, float]] = {}
+    for user, target in zip(asked.users.to_pylist(), asked.targets.to_pylist(), strict=True):
+        pool = named.get(user["user_id"], [])
+        rates[user["user_id"]] = drawn = _drawn(rng, config, target, (pool, servable), set(user["item_ids"]))
+        pairs["user_id"] += [user["user_id"]] * len(drawn)
+        pairs["item_id"] += list(drawn)
+    table = pa.table(pairs, schema=pa.schema(list(PAIRS.items())))
+    known = Known(asked.users, similar, table, retriever.evidence(asked.users, table, similar), _keywords(config))
+    targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
+    for task in tasks(config, known):
+        yield Question(task, targets[task.user_id], rates[task.user_id])
+
+
+def _drawn(
+    rng: np.random.Generator, config: Config, target: str, items: tuple[list[str], list[str]], seen: set[str]
+) -> dict[str, float]:
+    """Items of a question, shuffled, with the share of their kind that was drawn; `items` are the user's candidates and
+    all that may be listed."""
+    pool, servable = items
+    settings, inside = config.tune_recommender, set(pool)
+    hard = [item for item in pool if item != target]
+    chosen = [hard[place] for place in rng.permutation(len(hard))[: settings.hard_negatives].tolist()]
+    barred = inside | seen | {target}
+    rest = len(servable) - len(inside)
+    more: dict[str, None] = {}
+    for place in rng.integers(len(servable), size=4 * settings.random_negatives).tolist():
+        if servable[place] not in barred and len(more) < settings.random_negatives:
+            more[servable[place]] = None
+    often = {True: len(chosen) / max(len(hard), 1), False: len(more) / max(rest, 1)}
+    known = often[True] or often[False], often[False] or often[True]  # where none of a kind was drawn: as the other
+    drawn = [*chosen, *more, target]
+    return {item: known[0] if item in inside else known[1] for item in (drawn[n] for n in rng.permutation(len(drawn)))}
+
+
+def by_user(candidates: pa.Table) -> dict[str, list[str]]:
+    """The candidates' item_ids of each user, in their order."""
+    found: dict[str, list[str]] = {}
+    for user, item in zip(candidates["user_id"].to_pylist(), candidates["item_id"].to_pylist(), strict=True):
+        found.setdefault(user, []).append(item)
+    return found
+
+
+def _keywords(config: Config) -> dict[str, list[str]]:
+    return keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
+
+
+def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> tuple[Known, pa.Table, dict[str, str]]:
+    """Lists as a night would rank them, of those users whose target is among their candidates: what is known of them,
+    the candidates, and the targets by user."""
+    similar = retriever.similar_users(asked.users)
+    candidates = retriever.candidates(asked.users, similar)
+    targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
+    named = by_user(candidates)
+    fit = [user for user, target in targets.items() if target in named.get(user, ())][:most]
+    users = asked.users.filter(pc.is_in(asked.users["user_id"], pa.array(fit, pa.string())))
+    candidates = candidates.filter(pc.is_in(candidates["user_id"], pa.array(fit, pa.string())))
+    similar = similar.filter(pc.is_in(similar["user_id"], pa.array(fit, pa.string())))
+    evidence = retriever.evidence(users, candidates, similar)
+    known = Known(users, similar, candidates, evidence, _keywords(config))
+    return known, candidates, {user: targets[user] for user in fit}

@@ -1,0 +1,129 @@
+"""Stage tune_recommender: the backbone's scores, tuned on what validation users took next (method, stage 3), and the
+blend of p_yes with the pre-ranker's score.
+
+What is left is a card in the lake (engines/adapters.py): the adapter's name, the blend, and the figures. It stays while
+the backbone and the settings do (`tune_recommender.refresh_days` for longer or shorter). A run that was stopped goes on
+from its last checkpoint.
+"""
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mmsrarec import log
+from mmsrarec.collaborative.retrieve import Retriever
+from mmsrarec.config import Config
+from mmsrarec.engines import adapters, batch
+from mmsrarec.engines.adapters import Adapter
+from mmsrarec.engines.template import Template
+from mmsrarec.errors import InputError
+from mmsrarec.recommendation import blend, scoring
+from mmsrarec.recommendation.examples import Writer
+from mmsrarec.storage import files, guard, runs
+from mmsrarec.storage.scratch import Scratch
+from mmsrarec.training import curve, distributed, lessons, recommender_sft
+
+READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
+KIND: Final = "recommender"
+CHECKED = 1000  # users at most whose lists the blend is learned on
+FEWEST = 20  # lists, below which nothing can be learned from them
+
+
+def tune_recommender(config: Config, run_id: str) -> None:
+    """Write the card and the adapter; nothing where neither recommend.training nor recommend.blend asks for it."""
+    wanted = adapters.wanted(config, KIND) or config.recommend.blend
+    with runs.stage(config, "tune_recommender", run_id, READS if wanted else ()) as stage:
+        if not wanted:
+            stage.notes["skipped"] = "recommend.training is untrained and recommend.blend is false"
+            return
+        if kept := _kept(config):
+            log.say("tune_recommender: the model and the settings are the same, the adapter stays", "unchanged")
+            stage.notes["skipped"], card = "same model and settings", kept
+        else:
+            card = _made(config, stage)
+        stage.versions["adapter"] = card.name
+        stage.notes |= card.facts
+
+
+def _kept(config: Config) -> Adapter | None:
+    present, settings = adapters.describe(config, KIND), config.tune_recommender
+    if present is None or settings.refresh_days is None:
+        return present
+    made = date.fromisoformat(present.facts["made_on"])
+    age = abs((date.fromisoformat(config.run.run_date) - made).days)
+    return present if age < settings.refresh_days else None
+
+
+def _made(config: Config, stage: runs.Stage) -> Adapter:
+    facts: dict = {"made_on": config.run.run_date}
+    with Retriever(config) as retriever:
+        stage.versions |= {"model": Template.of(config).identity, "sasrec": retriever.model_hash}
+        teach, check = lessons.split(config)
+        stage.rows_in = len(teach.users) + len(check.users)
+        name, why = None, "the configuration wants none"
+        if given := adapters.given(config.tune_recommender) if adapters.wanted(config, KIND) else None:
+            name, why = adapters.put(config, KIND, adapters.local_folder(given)), f"given: {given}"
+        elif adapters.wanted(config, KIND):
+            name, why = _trained(config, stage, retriever, teach, facts), "tuned"
+        if config.recommend.blend:
+            facts["blend"] = _blend(config, stage, retriever, check, name)
+    guard.check(config.lake.root)
+    return adapters.save(config, KIND, name, why, facts)
+
+
+def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: lessons.Users, facts: dict) -> str:
+    """The name of the adapter's weights in the lake."""
+    settings, template = config.tune_recommender, Template.of(config)
+    if not len(teach.users):
+        raise InputError("histories: no validation users to learn from; raise build_cf.validation_fraction")
+    yes, no = template.yes_no_ids()
+    words = template.tokenizer.decode([yes]), template.tokenizer.decode([no])
+    mix: dict[str, float] = {"pointwise": 1.0}
+    if config.recommend.training == "multi_task":
+        mix = {str(instruction): weight for instruction, weight in settings.mix.items()}
+    writer = Writer(template, scoring.room(config), mix, words, settings.choices, config.run.seed)
+    asked = (question for question in lessons.lessons(config, retriever, teach))
+    examples = [example for question in asked for example in writer.examples(question)]
+    rows = recommender_sft.tokenized(examples, template)
+    counts = {f"examples_{kind}": sum(row["instruction"] == kind for row in rows) for kind in mix}
+    facts |= {"users": len(teach.users), **counts, "tokens": sum(len(row["tokens"]) for row in rows)}
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    name = f"{KIND}-{adapters.fingerprint(config, KIND)}-{digest}-{settings.workers}"
+    data = config.table(f"models/tuning/{name}.parquet")
+    batches = recommender_sft.batched(rows, settings, np.random.default_rng(config.run.seed))
+    facts["batches"] = stage.rows_out = recommender_sft.write(data, batches)
+    job = distributed.Job(config, settings, data, {"yes": yes})
+    with Scratch("adapter") as scratch, stage.progress(None, "steps") as progress:
+        course = distributed.run(job, name, recommender_sft.build, scratch.path, progress)
+        guard.check(config.lake.root)
+        curve.write(config, stage.run_id, stage.name, course)
+        made = adapters.put(config, KIND, Path(scratch.path))
+    distributed.forget(config, name)
+    files.delete(data)
+    return made
+
+
+def _blend(
+    config: Config, stage: runs.Stage, retriever: Retriever, check: lessons.Users, name: str | None
+) -> dict[str, float]:
+    """The blend's weights, learned on the lists of those who check; the prior alone where they are too few."""
+    known, candidates, targets = lessons.checks(config, retriever, check, CHECKED)
+    if len(targets) < FEWEST:
+        said = f"{len(targets)} lists of validation users hold what was taken, below {FEWEST}: the prior alone orders"
+        log.say(f"tune_recommender: {said}", "fixed_blend")
+        return blend.Blend(0.0, 1.0, 0.0, 0.0).facts
+    scorer = scoring.Scorer.of(config, stage, name)
+    answers = batch.answer(config, stage, scorer.groups(known))
+    priors = dict(zip(zip(*(candidates[part].to_pylist() for part in ("user_id", "item_id")), strict=True),
+                      candidates["prior"].to_pylist(), strict=True))  # fmt: skip
+    lists = []
+    for task, p_yes in scorer.judged(known, answers):
+        items = [item for item, p in p_yes.items() if p is not None]
+        if (target := targets[task.user_id]) in items:
+            own = [priors[task.user_id, item] for item in items]
+            lists.append(blend.List([p_yes[item] or 0.0 for item in items], own, items.index(target)))
+    return blend.learned(lists).facts | {"lists": len(lists)}

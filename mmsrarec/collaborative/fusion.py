@@ -94,7 +94,7 @@ def fixed(pieces: Sequence[str]) -> Fusion:
 
 
 def place(config: Config) -> str:
-    return config.table("models/fusion.json")
+    return config.learned("models/fusion.json")
 
 
 def save(file: str | Path, fusion: Fusion) -> None:

@@ -57,6 +57,11 @@ class Lake(Section):
     """Where all tables go."""
 
     root: str = Field("lake", description="folder, s3:// too, of the Delta tables, the index and the checkpoints")
+    learned: str | None = Field(
+        None,
+        description="root of another lake whose LoRA adapters and fusion serve here, where none are then made; null: "
+        "this lake's own",
+    )
     keep_days: Count = Field(7, description="files that no table has needed for this many days are deleted by clean")
 
 

@@ -37,7 +37,7 @@ class Evaluation(Section):
     )
     methods: list[Method] = Field(
         ["popularity", "item_cooccurrence", "sasrec", "mmsrarec"],
-        description="who answers; mmsrarec only where each test user has one held-out item, in the night's cut",
+        description="who answers",
     )
     baseline: Method = Field("sasrec", description="method that ratios are to; none are told where it is no method")
     ks: list[Positive] = Field([5, 10], description="lengths of list that HR, NDCG and MRR are told for")

@@ -68,6 +68,7 @@ class Config(Section):
             "inputs.image_sources": " ".join(self.inputs.image_sources),
             "model": self.model,
             "lake.root": self.lake.root,
+            "lake.learned": self.lake.learned,
             "sasrec.text_vectors": self.sasrec.text_vectors,
             "index.uri": self.index.uri,
             "report.out": self.report.out,
@@ -108,6 +109,10 @@ class Config(Section):
     def page(self) -> str:
         """The report's file."""
         return self.report.out or self.table("report.html")
+
+    def learned(self, name: str) -> str:
+        """Address of what was learned from validation users, here or in another lake."""
+        return f"{(self.lake.learned or self.lake.root).rstrip('/')}/{name}"
 
     def table(self, name: str) -> str:
         """Address of the table `name` in the lake."""

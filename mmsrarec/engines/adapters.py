@@ -53,7 +53,7 @@ def fingerprint(config: Config, kind: Kind) -> str:
     if kind == "recommender":
         settings["recommend"] = config.recommend.model_dump(mode="json", exclude=UNTAUGHT)
         settings["retrieve"] = config.retrieve.model_dump(mode="json")
-        settings["sasrec"] = config.sasrec.model_dump(mode="json")
+        settings["network"] = config.sasrec.name
     before = [config.tune_summarizer] if wanted(config, "summarizer") or kind == "summarizer" else []
     for each in [*before, *([config.tune_recommender] if kind == "recommender" else [])]:
         settings[type(each).__name__] = given(each) or each.model_dump(mode="json", exclude=BESIDE)
@@ -109,7 +109,7 @@ def save(config: Config, kind: Kind, name: str | None, why: str, facts: dict) ->
 
 def place(config: Config, name: str) -> str:
     """Folder, or address on S3, of the adapter that requests call `name`."""
-    return config.table(f"models/adapters/{name}")
+    return config.learned(f"models/adapters/{name}")
 
 
 def local(config: Config, name: str) -> str:
@@ -137,4 +137,4 @@ def largest_rank(config: Config) -> int:
 
 
 def _card(config: Config, kind: Kind) -> str:
-    return config.table(f"models/adapters/{kind}-{fingerprint(config, kind)}.json")
+    return config.learned(f"models/adapters/{kind}-{fingerprint(config, kind)}.json")

@@ -2,16 +2,19 @@
 
 Sampled: the MLLM scores the target and the negatives. Full: retrieval names the candidates, the MLLM orders them as
 `recommend` does, and a target that retrieval did not name is a miss. All pairs of both go to the engine in one call,
-and its answers stay in `answers`, so a second evaluation asks for nothing. A user is asked one question: what retrieval
-knows of a user is filed under the user_id.
+and its answers stay in `answers`, so a second evaluation asks for nothing. What retrieval knows of a user is filed
+under the user_id, so a user's second question is asked as if by another user (`as_users`).
 """
 
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from mmsrarec.collaborative.questions import turns
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation.metrics import MISS, Ranks
@@ -23,6 +26,8 @@ from mmsrarec.storage import tables
 from mmsrarec.storage.runs import Stage
 
 METHOD = "mmsrarec"
+RETRIEVED = ("similar", "pairs", "evidence")
+SECOND = "\x1f"  # between a user_id and the number of a question; no id of a shop has it
 Candidates = dict[str, dict[str, float | None]]  # user_id -> item_id -> cf_score
 Scores = dict[tuple[str, str], float | None]  # (user_id, item_id) -> p_yes, or its blend
 
@@ -30,16 +35,19 @@ Scores = dict[tuple[str, str], float | None]  # (user_id, item_id) -> p_yes, or 
 def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Outcome:
     """Ask MMSRARec. A pair that the engine refused stands last; scoring has put it among the rejects."""
     started = time.monotonic()
+    blending = blend.serving(config)
     with retriever:
-        candidates, similar, pairs, evidence = questions(retriever, test)
-        blending = blend.serving(config)
-        priors = retriever.priors(test.users, pairs, similar) if blending else None
+        asked = [_asked(retriever, part, blending is not None) for part in as_users(test)]
         stage.versions |= {"sasrec": retriever.model_hash, "index_version": retriever.index_version}
+    candidates = {user: items for one in asked for user, items in one.candidates.items()}
+    test = replace(test, users=test.users.set_column(0, "user_id", pa.array(names(test), pa.string())))
+    similar, pairs, evidence = (pa.concat_tables(getattr(one, of) for one in asked) for of in RETRIEVED)
     stage.rows_in += len(pairs)
     keywords = tables.read(config.lake.root, "item_keywords")
     answers = score(config, stage, test.users, similar, pairs, evidence, keywords)
     p_yes = answers["p_yes"].to_pylist()
-    if blending and priors is not None:
+    if blending:
+        priors = np.concatenate([one.priors for one in asked])
         p_yes = [
             None if p is None else blending.score(p, prior) for p, prior in zip(p_yes, priors.tolist(), strict=True)
         ]
@@ -51,6 +59,58 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     for row, columns in enumerate(ordered):
         lists[row, : len(columns)] = columns[: lists.shape[1]]
     return Outcome(METHOD, time.monotonic() - started, *sampled(test, scores), ranks, lists)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What retrieval says about some questions, filed under their names; priors [pairs] of the fusion, where asked."""
+
+    candidates: Candidates
+    similar: pa.Table
+    pairs: pa.Table
+    evidence: pa.Table
+    priors: np.ndarray
+
+
+def _asked(retriever: Retriever, part: "Part", with_priors: bool) -> Asked:
+    candidates, similar, pairs, evidence = questions(retriever, part.test)
+    priors = retriever.priors(part.test.users, pairs, similar) if with_priors else np.zeros(0)
+    known = {part.names[user]: items for user, items in candidates.items()}
+    similar, pairs, evidence = (_renamed(table, part.names) for table in (similar, pairs, evidence))
+    return Asked(known, similar, pairs, evidence, priors)
+
+
+def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    renamed = pa.array([names[user] for user in table["user_id"].to_pylist()], pa.string())
+    return table.set_column(table.schema.get_field_index("user_id"), "user_id", renamed)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Questions to different users, and by user_id the names of the questions."""
+
+    test: TestSet
+    names: Mapping[str, str]
+
+
+def as_users(test: TestSet) -> Iterator[Part]:
+    """Everybody's first question, then everybody's second, and so on."""
+    every = names(test)
+    for turn in turns(test.users):
+        users = test.users.take(turn)
+        part = replace(test, users=users, targets=test.targets[turn], negatives=test.negatives[turn])
+        of_users = zip(users["user_id"].to_pylist(), (every[row] for row in turn), strict=True)
+        yield Part(part, dict(of_users))
+
+
+def names(test: TestSet) -> list[str]:
+    """Of the questions: the user_id, and for a later one of a user its number."""
+    users = test.users["user_id"].to_pylist()
+    found = list(users)
+    for number, turn in enumerate(turns(test.users)):
+        for row in turn if number else ():
+            found[row] = f"{users[row]}{SECOND}{number + 1}"
+    return found
 
 
 class Retrieving(Protocol):

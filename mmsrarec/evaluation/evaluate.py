@@ -20,6 +20,7 @@ from mmsrarec import log
 from mmsrarec.collaborative import checkpoint, meaning
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
+from mmsrarec.engines import adapters
 from mmsrarec.engines.template import Template
 from mmsrarec.evaluation import baselines, cascade, fused, item_item, lakes, outcome, protocol, report, tuning
 from mmsrarec.evaluation.figures import figures
@@ -83,7 +84,9 @@ def made_from(config: Config) -> str:
     versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
     hashes = [model.get("model_hash") for model in trained]
-    others = config.dataset, config.run.seed, config.index.positions, hashes, rules
+    cards = [adapters.describe(config, "summarizer"), adapters.describe(config, "recommender")]
+    tuned = [card and (card.name, card.facts.get("blend")) for card in cards]
+    others = config.dataset, config.run.seed, config.index.positions, hashes, rules, tuned
     parts = [getattr(config, name).model_dump(mode="json") for name in names]
     return hashlib.sha256(json.dumps([parts, versions, others]).encode()).hexdigest()[:16]
 
@@ -133,7 +136,7 @@ class _Methods:
             log.say(f"evaluate: {method} left out: {why}", "method_left_out")
             return None
         if method == cascade.METHOD:
-            return cascade.run(self._config, self._stage, Retriever(config), test)
+            return cascade.run(config, self._stage, Retriever(config), test)
         if method in lakes.FUSED:
             return fused.outcome(method, self._fused[method], self._evidence, test, self._listed)
         if method in checkpoint.NETWORKS:
@@ -189,8 +192,6 @@ class _Methods:
         if method in lakes.FUSED and method not in self._fused:
             return "too few validation users to learn from (retrieve.fusion.min_users)"
         items, most = len(self._test.items), self._config.retrieve.fusion.ease_items
-        if method == cascade.METHOD and not lakes.asks_mllm(self._config):
-            return "asked only in the night's cut, one question per user"
         if method == "ease" and items > most:
             return f"{items:,} items are more than retrieve.fusion.ease_items={most:,}"
         return None

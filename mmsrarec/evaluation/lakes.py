@@ -5,7 +5,8 @@
     leave_one_out   two: lake.root/fit, where parameters are tuned on validation questions, and lake.root/test, whose
     time_split      models know what was asked there; see preparation/cuts.py
 
-In `test` nobody validates, so a network trains there for as many epochs as did best in `fit`.
+In `test` nobody validates, so a network trains there for as many epochs as did best in `fit`, and what is learned from
+validation users (the fusion, the LoRA adapters, the blend) is that of `fit`.
 """
 
 from collections.abc import Iterator
@@ -36,18 +37,25 @@ def lakes(config: Config) -> Iterator[Lake]:
     if config.evaluation.protocol is None:
         return
     if not two_lakes(config):
-        yield from _networks(Lake("the lake", place(config, "test"), _stages(config)))
+        yield from _tuned(Lake("the lake", place(config, "test"), _stages(config)))
         return
-    yield from _networks(Lake("fit", place(config, "fit"), _stages(config)))
+    yield from _tuned(Lake("fit", place(config, "fit"), _stages(config)))
     for lake in _networks(Lake("test", place(config, "test"), _stages(config))):
         yield replace(lake, config=_as_long(lake.config, place(config, "fit")))
+
+
+def _tuned(lake: Lake) -> Iterator[Lake]:
+    """The lake, and where the model is asked what is learned in it from validation users."""
+    yield from _networks(lake)
+    if asks_mllm(lake.config):
+        yield Lake(f"{lake.name}, tuning", lake.config, ("train_fusion", "tune_recommender"), "tuning")
 
 
 def _networks(lake: Lake) -> Iterator[Lake]:
     """The lake, and what it takes to train the other networks in it: for rows of their own, and for the fusion."""
     methods = lake.config.evaluation.methods
     asked = [with_network(lake.config, network) for network in checkpoint.NETWORKS if network in methods]
-    asked += lake.config.networks if set(FUSED) & set(methods) else []
+    asked += lake.config.networks if set(FUSED) & set(methods) or asks_mllm(lake.config) else []
     yield replace(lake, config=_alone(lake.config))
     for name, config in {each.sasrec.name: each for each in asked}.items():
         if name != lake.config.sasrec.name:
@@ -76,19 +84,19 @@ def place(config: Config, part: str) -> Config:
     found = config.model_copy(update={"sasrec": config.sasrec.model_copy(update={"refresh_days": 0})})
     if not two_lakes(config):
         return found
-    lake = config.lake.model_copy(update={"root": config.table(part)})
+    learned = config.lake.learned or (config.table("fit") if part == "test" else None)
+    lake = config.lake.model_copy(update={"root": config.table(part), "learned": learned})
     return found.model_copy(update={"lake": lake, "evaluation": config.evaluation.model_copy(update={"part": part})})
 
 
 def asks_mllm(config: Config) -> bool:
-    """Is MMSRARec asked itself? It is told of one question per user, in a lake that is like a night's."""
-    evaluation = config.evaluation
-    return "mmsrarec" in evaluation.methods and not two_lakes(config) and evaluation.positions == 1
+    """Is MMSRARec asked itself?"""
+    return "mmsrarec" in config.evaluation.methods
 
 
 def _stages(config: Config) -> tuple[str, ...]:
     if asks_mllm(config):
-        return ("build_cf", "train_sasrec", "index_cf", "summarize_items")
+        return ("build_cf", "train_sasrec", "index_cf", "tune_summarizer", "summarize_items")
     if set(FUSED) & set(config.evaluation.methods):
         return ("build_cf", "train_sasrec", "index_cf")
     return ("build_cf", "train_sasrec") if config.sasrec.network in config.evaluation.methods else ("build_cf",)

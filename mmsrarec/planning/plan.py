@@ -128,6 +128,8 @@ class _Planner:
     def evaluate(self) -> Planned:
         if not lakes.asks_mllm(self.config):
             return self._past.priced("evaluate", Workload(), basis="no method asks the model")
+        if lakes.two_lakes(self.config):
+            return self._past.priced("evaluate", Workload(), basis="in lakes of its own")
         test = protocol.load(self.config)
         if not test.users.num_rows:
             return self._past.priced("evaluate", Workload(), basis="no test users")

@@ -48,7 +48,8 @@ def serving(config: Config) -> Blend | None:
         return None
     card = adapters.describe(config, "recommender")
     if card is None or "blend" not in card.facts:
-        raise InputError(f"{config.table('models/adapters')}: no blend for these settings; run tune_recommender first")
+        place = config.learned("models/adapters")
+        raise InputError(f"{place}: no blend for these settings; run tune_recommender first")
     return Blend(**{field.name: card.facts["blend"][field.name] for field in fields(Blend)})
 
 

@@ -29,10 +29,10 @@ MIN_HISTORY = 1
 
 def train_fusion(config: Config, run_id: str) -> None:
     """Write models/fusion.json; nothing where `retrieve.fusion.enabled` is false."""
-    enabled = config.retrieve.fusion.enabled
-    with runs.stage(config, "train_fusion", run_id, READS if enabled else ()) as stage:
-        if not enabled:
-            stage.notes["skipped"] = "retrieve.fusion.enabled is false"
+    enabled, here = config.retrieve.fusion.enabled, config.lake.learned is None
+    with runs.stage(config, "train_fusion", run_id, READS if enabled and here else ()) as stage:
+        if not enabled or not here:
+            stage.notes["skipped"] = f"that of {config.lake.learned}" if enabled else "retrieve.fusion.enabled is false"
             return
         with Retriever(config) as retriever:
             made_from = fingerprint(config, retriever.networks.hash)

@@ -35,10 +35,11 @@ FEWEST = 20  # lists, below which nothing can be learned from them
 
 def tune_recommender(config: Config, run_id: str) -> None:
     """Write the card and the adapter; nothing where neither recommend.training nor recommend.blend asks for it."""
-    wanted = adapters.wanted(config, KIND) or config.recommend.blend
-    with runs.stage(config, "tune_recommender", run_id, READS if wanted else ()) as stage:
-        if not wanted:
-            stage.notes["skipped"] = "recommend.training is untrained and recommend.blend is false"
+    wanted, here = adapters.wanted(config, KIND) or config.recommend.blend, config.lake.learned is None
+    with runs.stage(config, "tune_recommender", run_id, READS if wanted and here else ()) as stage:
+        if not wanted or not here:
+            nothing = "recommend.training is untrained and recommend.blend is false"
+            stage.notes["skipped"] = f"that of {config.lake.learned}" if wanted else nothing
             return
         if kept := _kept(config):
             log.say("tune_recommender: the model and the settings are the same, the adapter stays", "unchanged")

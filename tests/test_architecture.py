@@ -51,9 +51,9 @@ HOMES = {
     "urllib3": ("storage/web.py", "storage/transfer.py", "cluster/night.py"),  # there as errors of kubernetes
     "pyspark": ("storage/spark.py", "storage/handover.py", "storage/jars.py", "preparation/"),
     "delta": ("storage/spark.py", "storage/jars.py"),
-    "transformers": ("engines/template.py", "demo/", "training/"),
+    "transformers": ("engines/template.py", "engines/merged.py", "demo/", "training/"),
     "trl": ("training/",),
-    "peft": ("training/",),
+    "peft": ("engines/merged.py", "training/"),
     "datasets": ("training/",),
     "kubernetes": ("cluster/night.py",),
     "sentence_transformers": ("engines/sentences.py",),

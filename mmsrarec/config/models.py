@@ -95,6 +95,11 @@ class Engine(Section):
     enforce_eager: bool | None = Field(
         None, description="run the model uncompiled; default: only on a CPU without a C++ compiler"
     )
+    lora: Literal["auto", "served", "merged"] = Field(
+        "auto",
+        description="where LoRA adapters are computed: served: beside the weights, any number at once; merged: added "
+        "into a copy of them, one adapter per copy; auto: merged on a CPU, where vLLM serves them 20 times slower",
+    )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     replicas: Positive = Field(1, description="engines side by side")
     max_replicas: Positive | None = Field(

@@ -106,6 +106,12 @@ class Config(Section):
         return found
 
     @property
+    def merges(self) -> bool:
+        """Whether engines have adapters in their weights instead of beside them."""
+        apart = "served" if self.engine.num_gpus else "merged"
+        return bool(self.adapters) and (apart if self.engine.lora == "auto" else self.engine.lora) == "merged"
+
+    @property
     def page(self) -> str:
         """The report's file."""
         return self.report.out or self.table("report.html")

@@ -82,7 +82,8 @@ class TuneRecommender(Tuning):
     users: Positive = Field(20_000, description="validation users drawn at most to learn from")
     held_out: Fraction = Field(0.2, description="share of them that only check, and that the blend is learned on")
     epochs: Positive = Field(1, description="passes over the examples")
-    batch_tokens: Positive = Field(8192, description="tokens of a worker's batch at most, padding included")
+    accumulation: Positive = Field(4, description="batches of a worker per step")
+    batch_tokens: Positive = Field(4096, description="tokens of a worker's batch at most, padding included")
     mix: dict[Literal["pointwise", "choice", "next_keywords", "preference"], float] = Field(
         {"pointwise": 1.0, "choice": 0.3, "next_keywords": 0.3, "preference": 0.3},
         description="weight of each instruction type in the loss, against that of the pointwise examples of a user",

@@ -92,7 +92,13 @@ def describe(config: Config, kind: Kind) -> Adapter | None:
 
 def put(config: Config, kind: Kind, folder: Path) -> str:
     """Copy an adapter's folder into the lake, and return its name; what serves says the card alone (`save`)."""
-    contents = {file: (folder / file).read_bytes() for file in (SETTINGS, WEIGHTS)}
+    settings = json.loads((folder / SETTINGS).read_text())
+    settings["base_model_name_or_path"] = Template.of(config).content  # not where it happened to lie
+    settings["target_modules"] = sorted(settings["target_modules"])
+    contents = {
+        SETTINGS: json.dumps(settings, indent=1, sort_keys=True).encode(),
+        WEIGHTS: (folder / WEIGHTS).read_bytes(),
+    }
     digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
     name = f"{kind}-{fingerprint(config, kind)}/{digest}"
     for file, content in contents.items():

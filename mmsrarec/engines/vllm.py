@@ -20,7 +20,7 @@ import psutil
 
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.engines import adapters
+from mmsrarec.engines import adapters, merged
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Request
 from mmsrarec.errors import ModelError, shortened
@@ -65,22 +65,35 @@ class VLLMEngine:
         from vllm.lora.request import LoRARequest
 
         self._sampling, self._fatal, self._lora = SamplingParams, VLLMServerError, LoRARequest
-        before = set(psutil.Process().children(recursive=True))
-        try:
-            with alone(config):
-                self._llm = LLM(**engine_arguments(config))
-        except Exception as error:  # vLLM's own, torch's, transformers': there is no common one
-            raise ModelError(f"model {config.model_path}: {refusal(error)}") from error
-        self.processes = set(psutil.Process().children(recursive=True)) - before
-        self.calls = 0
+        self._start, self.calls = LLM, 0
         self._adapters: dict[str, Any] = {}
+        self._llms: dict[str | None, Any] = {}  # by adapter where they are merged, else one for all
+        before = set(psutil.Process().children(recursive=True))
+        if not config.merges:
+            self._llm = self._started(None)
+        self.processes = set(psutil.Process().children(recursive=True)) - before
 
     def answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
         """One answer per request, in order."""
-        answers: list[Answer] = []
-        for start, end in _portions(requests):
-            answers += self._answer(requests[start:end], keys[start:end])
-        return answers
+        answers: dict[int, Answer] = {}
+        for places in _by_adapter(requests) if self._config.merges else [list(range(len(requests)))]:
+            if self._config.merges:
+                self._llm = self._started(requests[places[0]].adapter)
+            own, named = [requests[place] for place in places], [keys[place] for place in places]
+            for start, end in _portions(own):
+                answers |= zip(places[start:end], self._answer(own[start:end], named[start:end]), strict=True)
+        return [answers[place] for place in range(len(requests))]
+
+    def _started(self, adapter: str | None) -> Any:
+        """The model, with an adapter in its weights; started where it is not running yet."""
+        if adapter not in self._llms:
+            try:
+                with alone(self._config):
+                    more = {"model": merged.folder(self._config, adapter)} if adapter else {}
+                    self._llms[adapter] = self._start(**engine_arguments(self._config) | more)
+            except Exception as error:  # vLLM's own, torch's, transformers': there is no common one
+                raise ModelError(f"model {self._config.model_path}: {refusal(error)}") from error
+        return self._llms[adapter]
 
     def _answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
         refused: dict[int, str] = {}
@@ -113,7 +126,9 @@ class VLLMEngine:
             return error
 
     def _adapter(self, request: Request) -> Any:
-        """vLLM's own name for the request's LoRA adapter; its files are fetched once."""
+        """vLLM's own name for the request's LoRA adapter, if it is not in the weights; its files are fetched once."""
+        if self._config.merges:
+            return None
         if request.adapter and request.adapter not in self._adapters:
             folder = adapters.local(self._config, request.adapter)
             self._adapters[request.adapter] = self._lora(request.adapter, len(self._adapters) + 1, folder)
@@ -186,7 +201,7 @@ def engine_arguments(config: Config) -> dict:
         arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
     else:
         arguments["kv_cache_memory_bytes"] = int(engine.kv_cache_gb * 2**30)
-    if config.adapters:
+    if config.adapters and not config.merges:
         arguments |= {"enable_lora": True, "max_loras": 2, "max_lora_rank": adapters.largest_rank(config)}
     return arguments | engine.extra
 
@@ -216,6 +231,14 @@ def _prompt(request: Request, image: Any) -> dict:
     # The hash stands for the pixels in vLLM's caches, so it must be the picture's own, never an item's id.
     uuids = {"multi_modal_uuids": {"image": [request.image_hash]}} if request.image_hash else {}
     return {"prompt": request.prompt, "multi_modal_data": {"image": [image]}, **uuids}
+
+
+def _by_adapter(requests: Sequence[Request]) -> list[list[int]]:
+    """Places of the requests of each adapter."""
+    found: dict[str | None, list[int]] = {}
+    for place, request in enumerate(requests):
+        found.setdefault(request.adapter, []).append(place)
+    return list(found.values())
 
 
 def _portions(requests: Sequence[Request]) -> Iterator[tuple[int, int]]:

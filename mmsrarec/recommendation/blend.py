@@ -89,6 +89,22 @@ def learned(lists: Sequence[List]) -> Blend:
     return Blend(round(float(weights[0]), 6), round(float(weights[1]), 6), round(-middle, 6), round(floor, 6))
 
 
+def figures(blend: Blend, lists: Sequence[List], k: int = 10) -> dict[str, float]:
+    """NDCG@k of the lists by p_yes, by the prior and by the blend; an equal score counts as a better one."""
+    scored = {
+        "ndcg_p_yes": [np.array(one.p_yes) for one in lists],
+        "ndcg_prior": [_opinions(one, blend.floor)[:, 1] for one in lists],
+        "ndcg_blend": [_opinions(one, blend.floor) @ [blend.p_yes, blend.prior] for one in lists],
+    }
+    return {name: round(float(np.mean([_gain(*pair, k) for pair in zip(found, lists, strict=True)])), 6)
+            for name, found in scored.items()}  # fmt: skip
+
+
+def _gain(scores: np.ndarray, one: List, k: int) -> float:
+    rank = int((scores >= scores[one.taken]).sum())
+    return 1 / math.log2(rank + 1) if rank <= k else 0.0
+
+
 def _opinions(one: List, floor: float) -> np.ndarray:
     """[candidates, 2]"""
     priors = [floor if prior is None else prior for prior in one.priors]

@@ -57,7 +57,8 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
     config, settings = job.config, job.settings
     place, system = _storage(config)
     with cluster.joined(config, settings.workers), _followed(progress) as steps:
-        anywhere = Job(for_any_node(config), settings, job.examples, job.more)
+        examples = str(Path(job.examples).resolve()) if files.is_local(job.examples) else job.examples
+        anywhere = Job(for_any_node(config), settings, examples, job.more)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": anywhere, "build": build, "steps": steps},

@@ -91,9 +91,14 @@ def collate(rows: list[dict], pad: int) -> dict[str, Any]:
 
 
 class Recommender(SFTTrainer):
-    """Cross-entropy of the answers, weighted by example, with each example's offset on the log-odds of yes."""
+    """Cross-entropy of the answers, weighted by example, with each example's offset on the log-odds of yes.
+
+    The weights of a batch count against `weight`, what a batch has on average: a batch of one kind counts as its
+    examples do.
+    """
 
     yes: int
+    weight: float
 
     def compute_loss(
         self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -107,7 +112,7 @@ class Recommender(SFTTrainer):
         for instruction in set(instructions):
             own = [number for number, name in enumerate(instructions) if name == instruction]
             metrics[f"loss_{instruction}"].append(losses[own].mean().item())
-        return (losses * weights).sum() / weights.sum()
+        return (losses * weights).sum() / self.weight
 
 
 def answer_losses(logits: torch.Tensor, labels: torch.Tensor, offsets: torch.Tensor, yes: int) -> torch.Tensor:
@@ -140,5 +145,6 @@ def build(job: Job) -> Recommender:
         processing_class=tokenizer,
         peft_config=backbone.lora(settings, model),
     )
-    trainer.yes, trainer.model_accepts_loss_kwargs = job.more["yes"], False
+    trainer.yes, trainer.weight = job.more["yes"], job.more["weight"]
+    trainer.model_accepts_loss_kwargs = False  # so that the loss is a mean over the batches of a step
     return trainer

@@ -97,7 +97,8 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     data = config.table(f"models/tuning/{name}.parquet")
     batches = recommender_sft.batched(rows, settings, np.random.default_rng(config.run.seed))
     facts["batches"] = stage.rows_out = recommender_sft.write(data, batches)
-    job = distributed.Job(config, settings, data, {"yes": yes})
+    weight = settings.epochs * sum(row["weight"] for row in rows) / facts["batches"]
+    job = distributed.Job(config, settings, data, {"yes": yes, "weight": weight})
     with Scratch("adapter") as scratch, stage.progress(None, "steps") as progress:
         course = distributed.run(job, name, recommender_sft.build, scratch.path, progress)
         guard.check(config.lake.root)
@@ -127,4 +128,6 @@ def _blend(
         if (target := targets[task.user_id]) in items:
             own = [priors[task.user_id, item] for item in items]
             lists.append(blend.List([p_yes[item] or 0.0 for item in items], own, items.index(target)))
-    return blend.learned(lists).facts | {"lists": len(lists)}
+    learned = blend.learned(lists)
+    stage.notes["checked"] = {"lists": len(lists), **blend.figures(learned, lists)}
+    return learned.facts

@@ -21,7 +21,7 @@ from mmsrarec.storage import models
 def folder(config: Config, adapter: str) -> str:
     """Where the merged model is, made now if it is not there yet."""
     content = Template.of(config).content
-    name = hashlib.sha256(f"{content} {adapter}".encode()).hexdigest()[:32]
+    name = hashlib.sha256(f"{content} {adapter} {config.engine.dtype}".encode()).hexdigest()[:32]
     place = models.cache() / f"merged-{name}" / Path(content.partition("@")[0]).name
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +33,7 @@ def folder(config: Config, adapter: str) -> str:
 
 
 def _merge(config: Config, adapter: str, place: Path) -> None:
+    import torch
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
@@ -42,7 +43,7 @@ def _merge(config: Config, adapter: str, place: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     model = AutoModelForImageTextToText.from_pretrained(base, trust_remote_code=config.engine.trust_remote_code)
-    dtype = model.dtype
+    dtype = torch.float32 if config.engine.dtype == "float32" else model.dtype
     tuned = PeftModel.from_pretrained(model.float(), adapters.local(config, adapter)).merge_and_unload()
     tuned.to(dtype).save_pretrained(draft)
     if os.path.isdir(base):

@@ -76,13 +76,20 @@ class VLLMEngine:
     def answer(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Answer]:
         """One answer per request, in order."""
         answers: dict[int, Answer] = {}
-        for places in _by_adapter(requests) if self._config.merges else [list(range(len(requests)))]:
+        for places in self._apart(requests):
             if self._config.merges:
                 self._llm = self._started(requests[places[0]].adapter)
             own, named = [requests[place] for place in places], [keys[place] for place in places]
             for start, end in _portions(own):
                 answers |= zip(places[start:end], self._answer(own[start:end], named[start:end]), strict=True)
         return [answers[place] for place in range(len(requests))]
+
+    def _apart(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Places of the requests that may be asked together. On a CPU vLLM lets an adapter answer what asks for none,
+        where both are in a batch."""
+        if self._config.adapters and not self._config.engine.num_gpus:
+            return _by_adapter(requests)
+        return [list(range(len(requests)))]
 
     def _started(self, adapter: str | None) -> Any:
         """The model, with an adapter in its weights; started where it is not running yet."""

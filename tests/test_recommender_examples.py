@@ -1,0 +1,115 @@
+"""Examples of the four instruction types: what is asked and answered, and that the sampling of negatives is undone."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmsrarec.config import BUNDLED_MODEL, TuneRecommender
+from mmsrarec.engines.template import Template
+from mmsrarec.recommendation import prompt
+from mmsrarec.recommendation.examples import Example, Question, Writer
+from mmsrarec.recommendation.task import Candidate, Task
+from mmsrarec.training import recommender_sft as sft
+
+MIX = {"pointwise": 1.0, "choice": 0.5, "next_keywords": 0.3, "preference": 0.2}
+CANDIDATES = [
+    Candidate("hard-1", ["red", "mug"], "together some"),
+    Candidate("target", ["blue", "mug"], "together strong"),
+    Candidate("random", ["green", "lamp"], "together none"),
+    Candidate("hard-2", [], None),
+]
+QUESTION = Question(
+    Task("u1", [["blue", "bag"], ["red", "mug"], ["blue", "oak"]], [["wool"]], CANDIDATES),
+    "target",
+    {"hard-1": 0.5, "hard-2": 0.5, "target": 0.5, "random": 0.001},
+)
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    return Template(str(BUNDLED_MODEL))
+
+
+def examples(template: Template, question: Question = QUESTION, **mix: float) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = {}
+    for example in Writer(template, 800, mix or MIX, ("yes", "no"), 3, 17).examples(question):
+        found.setdefault(example.instruction, []).append(example)
+    return found
+
+
+def test_every_instruction_asks_about_the_same_user_and_has_its_answer(template: Template) -> None:
+    found = examples(template)
+    assert [one.answer for one in found["pointwise"]] == ["no", "yes", "no", "no"]
+    (choice,), (following,), (preference,) = (found[name] for name in ("choice", "next_keywords", "preference"))
+    line = next(line for line in choice.prompt.splitlines() if line.startswith(f"{choice.answer}. "))
+    assert "blue, mug" in line and "together strong" in line
+    assert sum(line[:2] in ("A.", "B.", "C.") for line in choice.prompt.splitlines()) == 3
+    assert following.answer == "blue, mug" and prompt.NEXT in following.prompt and "together" not in following.prompt
+    assert preference.answer.split(", ")[:2] == ["blue", "mug"], "first what history and target share"
+    assert "wool" not in preference.prompt and "wool" in following.prompt, "a preference is from the history alone"
+    assert all("blue, bag" in one.prompt for every in found.values() for one in every)
+
+
+def test_the_mix_says_what_an_instruction_weighs_however_many_examples_it_has(template: Template) -> None:
+    found = examples(template)
+    assert {name: sum(one.weight for one in every) for name, every in found.items()} == pytest.approx(MIX)
+    assert list(examples(template, pointwise=1.0)) == ["pointwise"]
+
+
+def test_an_offset_is_how_much_rarer_an_items_kind_was_drawn(template: Template) -> None:
+    assert [one.offset for one in examples(template)["pointwise"]] == pytest.approx([0, 0, np.log(500), 0])
+
+
+def test_an_item_without_keywords_teaches_no_keywords(template: Template) -> None:
+    nameless = Question(QUESTION.task, "hard-2", QUESTION.rates)
+    assert "next_keywords" not in examples(template, nameless)
+    empty = Task("u2", [[], []], [], CANDIDATES)
+    assert "preference" not in examples(template, Question(empty, "target", QUESTION.rates))
+
+
+def test_what_is_learned_does_not_depend_on_how_negatives_were_drawn() -> None:
+    """Two kinds of items, taken by 1 in 2 and by 1 in 100; of the second kind's negatives only a tenth is kept. The
+    log-odds that the loss leads to are those of all items, up to one constant, and without the offset they are not."""
+
+    def learned(offset: float) -> float:
+        """Log-odds of the second kind less those of the first, by which the order of lists is decided."""
+        free = torch.zeros(2, requires_grad=True)
+        kinds = torch.tensor([0] * 200 + [1] * 109)  # 100 yes and 100 no; 10 yes, and 99 of 990 no
+        labels = torch.tensor([1] * 100 + [0] * 100 + [1] * 10 + [0] * 99)[:, None]
+        optimizer = torch.optim.LBFGS([free], max_iter=200)
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            logits = torch.stack([torch.zeros(309), free[kinds]], dim=1)[:, None]
+            loss = sft.answer_losses(logits, labels, offset * kinds, yes=1).mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return (free[1] - free[0]).item()
+
+    true = np.log(10 / 990)
+    assert learned(np.log(10)) == pytest.approx(true, abs=0.01)
+    assert abs(learned(0.0) - true) > 2
+
+
+def test_batches_hold_what_they_may_and_every_example_once_an_epoch(template: Template) -> None:
+    rows = sft.tokenized([one for every in examples(template).values() for one in every], template)
+    settings = TuneRecommender(batch_tokens=500, epochs=2)
+    batches = list(sft.batched(rows, settings, np.random.default_rng(1)))
+    assert sum(map(len, batches)) == 2 * len(rows)
+    widest = [max(len(row["tokens"]) for row in batch) * len(batch) for batch in batches]
+    assert all(width <= 500 or len(batch) == 1 for width, batch in zip(widest, batches, strict=True))
+
+
+def test_a_batch_has_the_answers_at_its_right_edge(template: Template) -> None:
+    every = [one for made in examples(template).values() for one in made]
+    batch = sft.collate([{"batch": sft.tokenized(every, template)}], pad=0)
+    width = batch["labels"].shape[1]
+    for number, example in enumerate(every):
+        kept = batch["labels"][number] != sft.IGNORE
+        tokens = batch["input_ids"][number, -width:][kept]
+        assert torch.equal(tokens, batch["labels"][number][kept])
+        assert template.tokenizer.decode(tokens).removesuffix(template.tokenizer.eos_token) == example.answer
+        length = int(batch["attention_mask"][number].sum())
+        assert template.tokenizer.decode(batch["input_ids"][number, -length:]).startswith(example.prompt)

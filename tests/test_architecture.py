@@ -35,9 +35,10 @@ MAY_IMPORT = {
     "cluster": BASE,
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
+    "ablation": SERVICES | {"evaluation", "pipeline"},
     "library": SERVICES | {"reports", "pipeline", "planning"},
     "documentation": BASE | {"cli"},
-    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake", "cluster"},
+    "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake", "cluster", "ablation"},
 }
 # Heavy library: the only places that import it.
 HOMES = {

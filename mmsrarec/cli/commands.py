@@ -182,6 +182,25 @@ def init(
 
 
 @app.command()
+def ablate(
+    config: ConfigPath,
+    row: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may be given many times.")] = None,
+    settings: Settings = None,
+    address: Addresses = None,
+) -> None:
+    """What each part of the method brings: the paper's table, with intervals, tokens and seconds per row."""
+
+    def work() -> None:
+        from mmsrarec.ablation import ablate as run_rows
+
+        loaded = load(config, [*(settings or []), *at(address)])
+        with noise.diverted(noise.log_file(loaded, "ablate")):
+            run_rows(loaded, row or [])
+
+    sys.exit(endings.guarded(work))
+
+
+@app.command()
 def check(
     config: ConfigPath,
     settings: Settings = None,

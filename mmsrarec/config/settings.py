@@ -4,6 +4,8 @@ setting with its meaning stands there and nowhere else; frozen, and refused at b
 Relative paths are relative to the directory the command is started in.
 """
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -104,6 +106,15 @@ class Config(Section):
         if self.recommend.training != "untrained":
             found.append(self.tune_recommender)
         return found
+
+    @property
+    def hash(self) -> str:
+        """Of the settings that decide what comes out: not where things lie, nor on which machines they are made."""
+        beside = {"inputs", "lake", "spark", "engine", "report", "plan", "budget", "answers"}
+        settings = self.model_dump(mode="json", exclude=beside) | {"engine": [self.engine.dtype, self.engine.extra]}
+        for name in ("log", "metrics", "id", "wait", "lease", "date"):
+            settings["run"].pop(name)
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def merges(self) -> bool:

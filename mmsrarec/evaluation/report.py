@@ -11,8 +11,8 @@ from rich.text import Text
 from mmsrarec import log
 from mmsrarec.progress import aside
 
-SHOWN = ("hr", "ndcg", "ratio_ndcg", "auc", "auc_pooled", "coverage", "popularity_bias")
-LONGEST_ONLY = ("ratio_ndcg", "coverage", "popularity_bias")
+SHOWN = ("hr", "ndcg", "ratio_ndcg", "ratio_ndcg_fusion", "auc", "auc_pooled", "coverage", "popularity_bias")
+LONGEST_ONLY = ("ratio_ndcg", "ratio_ndcg_fusion", "coverage", "popularity_bias")
 SLICED = ("ndcg", "ratio_ndcg")
 LOG_WIDTH = 140  # where standard output is no terminal, so that no cell is folded
 Rows = list[dict]
@@ -74,8 +74,8 @@ def _slices(protocol: str, parts: list[str], rows: Rows) -> Table:
 
 
 def _head(metric: str, k: int, baseline: str) -> str:
-    if metric == "ratio_ndcg":
-        return f"x {baseline}"
+    if metric.startswith("ratio_ndcg"):
+        return f"x {metric.removeprefix('ratio_ndcg').strip('_') or baseline}"
     return f"{metric.upper()}@{k}".replace("_", " ") if k else metric.upper().replace("_", " ")
 
 

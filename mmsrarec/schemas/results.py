@@ -184,7 +184,8 @@ RESULTS: dict[str, Table] = {
             "method": (STRING, "mmsrarec or a baseline"),
             "metric": (
                 STRING,
-                "hr, ndcg, mrr, auc, auc_pooled; coverage, popularity_bias; ratio_hr, ratio_ndcg to the baseline",
+                "hr, ndcg, mrr, auc, auc_pooled; coverage, popularity_bias; ratio_hr, ratio_ndcg to the baseline, and "
+                "with _fusion behind it to the fusion",
             ),
             "k": (LONG, "length of the list that counts; 0 for auc and auc_pooled"),
             "value": (DOUBLE, "the figure; a share from 0 to 1, a bias from -1 to 1, or a ratio"),
@@ -192,6 +193,28 @@ RESULTS: dict[str, Table] = {
             "high": (DOUBLE, "upper end"),
             "users": (LONG, "test users behind it"),
             "seconds": (DOUBLE, "time that the method took"),
+            "configuration": (STRING, "hash of the settings, but for places and machines"),
+        },
+    ),
+    "ablation": Table(
+        "A figure of MMSRARec with a part of it left out or done otherwise.",
+        ("run_id", "row", "among", "metric", "k"),
+        ("ablate",),
+        {
+            "run_id": RUN_ID,
+            "dataset": (STRING, "`dataset` of the configuration"),
+            "protocol": (STRING, "how histories were cut"),
+            "row": (STRING, "what is otherwise; whole: nothing"),
+            "configuration": (STRING, "hash of the settings, but for places and machines"),
+            "among": (STRING, "full or sampled: what the held-out item is ranked among"),
+            "metric": (STRING, "as in evaluation"),
+            "k": (LONG, "as in evaluation"),
+            "value": (DOUBLE, "the figure"),
+            "low": (DOUBLE, "lower end of the 95% interval"),
+            "high": (DOUBLE, "upper end"),
+            "users": (LONG, "test users behind it"),
+            "tokens": (LONG, "that the row asked engines for; what an earlier row was answered costs nothing"),
+            "seconds": (DOUBLE, "that its stages took, tuning included"),
         },
     ),
     "evaluation_candidates": Table(

@@ -105,7 +105,7 @@ def context(training, arguments: argparse.Namespace, rng):
         follows=follows,
         linear=ease.weights(both, Fusion().ease_penalty) if arguments.ease else None,
         text=text,
-        meaning=content.meaning_vectors(text, 1),
+        meaning=reduced(text, DIMENSIONS),
         keywords=text,
         related=related(training, follows, BuildCf().max_history, NEIGHBORS),
         networks={name: rng.normal(size=(items, DIM)).astype(np.float32) for name in names},

@@ -5,11 +5,13 @@ import numpy as np
 from mmsrarec.collaborative import ease
 from mmsrarec.collaborative.content import weighted
 from mmsrarec.collaborative.embed import Sequences
+from mmsrarec.collaborative.meaning import DIMENSIONS
 from mmsrarec.collaborative.pieces import content, counting
 from mmsrarec.collaborative.pieces.asked import Asked
 from mmsrarec.collaborative.pieces.context import Context
 from mmsrarec.collaborative.pieces.pool import Batch, ask
 from mmsrarec.collaborative.pieces.related import related
+from mmsrarec.collaborative.text import reduced
 
 SIZES = {"sasrec": 8, "linear": 8, "follows": 8, "text": 6, "similar_users": 4, "keywords": 4, "new": 2}
 
@@ -41,7 +43,7 @@ def context(
         follows=follows,
         linear=ease.weights(both, 10.0),
         text=text,
-        meaning=content.meaning_vectors(text, 7),
+        meaning=reduced(text, DIMENSIONS),
         keywords=weighted([[f"color {item % 4}", "plain"] for item in range(items)]),
         related=related(training, follows, max_history=8, most=10),
         networks={"sasrec": main, "gru4rec": main[:, ::-1].copy()},

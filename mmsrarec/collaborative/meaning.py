@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from mmsrarec.collaborative import matrices
-from mmsrarec.collaborative.pieces import content
+from mmsrarec.collaborative import matrices, text
 from mmsrarec.config import Config
 from mmsrarec.engines.sentences import SentenceEncoder
 from mmsrarec.progress import Progress
 from mmsrarec.storage import tables
 
 TABLE = "item_vectors"
+DIMENSIONS = 64  # without an encoder
 MAX_CHARS = 1000  # of a text; an encoder reads some hundred words
 
 
@@ -23,11 +23,11 @@ def vectors(config: Config, catalog: pa.Table, words: sparse.csr_array) -> np.nd
     """float32 [items, width] of the rows of `catalog` [item_id, text], length 1 or 0; `words` are their TF-IDF rows."""
     name = config.retrieve.fusion.sentence_encoder
     if name is None:
-        return content.meaning_vectors(words, config.run.seed)
+        return text.reduced(words, DIMENSIONS)
     encoder, root = SentenceEncoder(name), config.lake.root
     identity = encoder.identity
-    texts = [(text or "")[:MAX_CHARS] for text in catalog["text"].to_pylist()]
-    hashes = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
+    texts = [(whole or "")[:MAX_CHARS] for whole in catalog["text"].to_pylist()]
+    hashes = [hashlib.blake2b(whole.encode(), digest_size=16).hexdigest() for whole in texts]
     found, known = _kept(root, identity, hashes)
     missing = sorted({row_hash: row for row, row_hash in enumerate(hashes) if texts[row] and not known[row]}.values())
     if missing:

@@ -56,10 +56,14 @@ def read(config: Config, vocabulary: pa.Array) -> ItemText | None:
 
 def latent(texts: list[str], width: int) -> np.ndarray:
     """TF-IDF of the texts reduced to at most `width` dimensions."""
-    rows = _tf_idf(texts)
+    return reduced(_tf_idf(texts), width)
+
+
+def reduced(rows: sparse.csr_array, width: int) -> np.ndarray:
+    """float32 [rows, width], length 1 or 0: rows in the `width` directions that hold most of them, or in fewer."""
     width = min(width, *(side - 1 for side in rows.shape))
-    if width < 1:
-        return np.zeros((len(texts), 1), np.float32)
+    if width < 1 or not rows.nnz:
+        return np.zeros((rows.shape[0], 1), np.float32)
     spread = np.random.default_rng(0).standard_normal((rows.shape[1], min(rows.shape[1], width + SPARE)))
     for _ in range(POWERS):
         spread, _ = np.linalg.qr(rows.T @ (rows @ spread))

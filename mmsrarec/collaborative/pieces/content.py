@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from mmsrarec.collaborative import matrices
 from mmsrarec.collaborative.content import unit, weighted
@@ -16,7 +15,6 @@ from mmsrarec.collaborative.embed import unit as unit_vectors
 from mmsrarec.collaborative.pieces.asked import NOBODY, Asked
 from mmsrarec.collaborative.pieces.context import Context
 
-DIMENSIONS = 64
 CELLS = 8_000_000  # users x terms in memory at a time
 WORD = re.compile(r"\w+")
 Rows: TypeAlias = "sparse.csr_array | np.ndarray"
@@ -25,16 +23,6 @@ Rows: TypeAlias = "sparse.csr_array | np.ndarray"
 def text_rows(texts: list[str | None]) -> sparse.csr_array:
     """TF-IDF of words and pairs of neighboring words."""
     return weighted([_terms(text or "") for text in texts])
-
-
-def meaning_vectors(rows: sparse.csr_array, seed: int) -> np.ndarray:
-    """Vectors of length 1 [items, dimensions] by SVD of TF-IDF rows; fewer dimensions where there is little text."""
-    count = min(DIMENSIONS, min(rows.shape) - 1)
-    if count < 1 or not rows.nnz:
-        return np.zeros((rows.shape[0], 1), np.float32)
-    start = np.random.default_rng(seed).normal(size=min(rows.shape))
-    left, singular, _ = svds(rows.astype(np.float64), k=count, v0=start)
-    return unit_vectors((left * singular).round(6)).astype(np.float32)
 
 
 def mean(rows: Rows, context: Context, asked: Asked) -> np.ndarray:

@@ -113,7 +113,7 @@ def by_user(table: pa.Table) -> dict[str, list[dict]]:
 
 
 def naive_unseen_logits(retriever: Retriever, users: pa.Table) -> dict[str, dict[str, float]]:
-    scores, found = retriever.scores(users), {}
+    scores, found = retriever._logits(users)[0], {}
     for row, (user, items) in enumerate(zip(users["user_id"].to_pylist(), users["item_ids"].to_pylist(), strict=True)):
         known = dict(zip(retriever.vocabulary, scores[row].tolist(), strict=True))
         found[user] = {item: score for item, score in known.items() if item not in items}
@@ -234,7 +234,7 @@ def test_evidence_against_a_naive_reference(
     popularity = {r["item_id"]: r["interactions"] for r in tables.read(lake.lake.root, "catalog").to_pylist()}
     histories = dict(zip(users["user_id"].to_pylist(), users["item_ids"].to_pylist(), strict=True))
     logits, near = naive_unseen_logits(retriever, users), by_user(similar)
-    everything = dict(zip(histories, retriever.scores(users), strict=True))
+    everything = dict(zip(histories, retriever._logits(users)[0], strict=True))
     found = retriever.evidence(users, pairs, similar).to_pylist()
     assert [(row["user_id"], row["item_id"]) for row in found] == [tuple(pair) for pair in shuffled]
     cosine = cosine_of_content(lake)

@@ -80,7 +80,7 @@ def made_from(config: Config) -> str:
     """Hash of the models and settings that the figures are about."""
     names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluation"
     trained = [checkpoint.describe(checkpoint.folder(each)) or {} for each in config.networks]
-    versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
+    versions = Template.of(config).identity, prompt.version(config.recommend), keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
     hashes = [model.get("model_hash") for model in trained]
     others = config.dataset, config.run.seed, config.index.positions, hashes, rules

@@ -61,7 +61,6 @@ def index_cf(config: Config, run_id: str) -> None:
     """Fill a collection from the training users of `histories` and swap the alias; skip where it would be the same."""
     with runs.stage(config, "index_cf", run_id, ("histories", "sasrec")) as stage:
         histories = embed.read_histories(config)
-        stage.rows_in = histories.num_rows
         trained = checkpoint.load(checkpoint.folder(config.similar_network))
         rows = indexed_rows(histories, config.index.positions, everybody=config.evaluation.part is not None)
         version = version_of(config.index.collection, trained.model_hash, rows)
@@ -72,7 +71,7 @@ def index_cf(config: Config, run_id: str) -> None:
             else:
                 with Progress("index_cf", total=rows.num_rows, unit="positions") as progress:
                     index.build(version, trained.model.items.embedding_dim, _vectors(trained, rows, progress))
-        stage.rows_out = rows.num_rows
+        stage.rows_in, stage.rows_out = histories.num_rows, rows.num_rows
         name = "sasrec" if config.similar_network is config else config.similar_network.sasrec.name
         stage.versions |= {name: trained.model_hash, "index_version": version}
 

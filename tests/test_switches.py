@@ -7,10 +7,12 @@ evidence and no similar users.
 import json
 import re
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mmsrarec.collaborative import checkpoint, embed, index, retrieve
 from mmsrarec.collaborative.retrieve import Retriever
@@ -23,7 +25,11 @@ from mmsrarec.planning.plan import plan
 from mmsrarec.recommendation.recommend import knowns, recommend
 from mmsrarec.recommendation.scoring import Scorer
 from mmsrarec.recommendation.task import keywords_by_item
+from mmsrarec.reports.explain import render_item, render_steps
+from mmsrarec.reports.item_story import of_item
+from mmsrarec.reports.page.stage import make
 from mmsrarec.reports.places import ranking
+from mmsrarec.reports.why_not import why_not
 from mmsrarec.storage import rules, runs, tables
 from mmsrarec.training.sasrec_trainer import train_sasrec
 
@@ -210,6 +216,17 @@ def test_it_is_evaluated_by_choice(cheap: Config) -> None:
     assert stage["output_tokens"] == planned.work.requests and stage["rows_in"] == planned.total
     rows = tables.read(cheap.lake.root, "evaluation", filters=[("method", "=", "mmsrarec")]).to_pylist()
     assert {row["metric"] for row in rows} >= {"hr", "ndcg", "auc"}
+
+
+def test_stories_and_the_page_are_told_of_such_a_night(cheap: Config, tmp_path: Path) -> None:
+    make(cheap, str(tmp_path / "page.html"), "night")
+    assert ">mug<" in (tmp_path / "page.html").read_text()
+    told = Console(file=StringIO(), width=200)
+    told.print(render_item(of_item(cheap, "i07")))
+    item = next(one.item_id for one in ranking(cheap, USERS[0]).ordered[5:])
+    told.print(render_steps(USERS[0], item, why_not(cheap, USERS[0], item)))
+    shown = told.file.getvalue()
+    assert "blue, mug, number, 7" in shown and re.search(r"p_yes 0\.\d{3}, place \d+ of 30 candidates", shown)
 
 
 @pytest.fixture(scope="module")

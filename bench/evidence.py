@@ -85,9 +85,11 @@ def context(training, arguments: argparse.Namespace, rng):
     import numpy as np
 
     from mmsrarec.collaborative import ease
+    from mmsrarec.collaborative.meaning import DIMENSIONS
     from mmsrarec.collaborative.pieces import content, counting
     from mmsrarec.collaborative.pieces.context import Context
     from mmsrarec.collaborative.pieces.related import related, strongest
+    from mmsrarec.collaborative.text import reduced
     from mmsrarec.config import Fusion
     from mmsrarec.config.data import BuildCf
 

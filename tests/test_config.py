@@ -38,6 +38,13 @@ def test_the_file_holds_dates_and_numbers_as_people_write_them(tmp_path: Path) -
         (MINIMAL + "recommend:\n  topk: 3\n", [], ["recommend.topk", "recommend.top_k"]),
         (MINIMAL, ["retrieve.similar_user=3"], ["retrieve.similar_user", "retrieve.similar_users", "--set"]),
         (MINIMAL + "recommend:\n  top_k: many\n", [], ["recommend.top_k", "many"]),
+        (MINIMAL, ["summarize_items.summarizer=tuned"], ["summarize_items.summarizer", "untuned", "tuned"]),
+        (MINIMAL, ["retrieve.similar_by=bert4rec"], ["retrieve.similar_by", "gru4rec", "bert4rec"]),
+        (MINIMAL, ["recommend.training=sft"], ["recommend.training", "multi_task", "sft"]),
+        (MINIMAL, ["recommend.evidence=some"], ["recommend.evidence", "some"]),
+        (MINIMAL, ["recommend.prompt=title"], ["recommend.prompt", "compressed", "title"]),
+        (MINIMAL, ["recommend.scoring=listwise"], ["recommend.scoring", "choice", "listwise"]),
+        (MINIMAL, ["recommend.scoring=choice", "recommend.candidate_image=true"], ["recommend", "scoring=pointwise"]),
         (MINIMAL, ["recommend.top_k=0"], ["recommend.top_k", "greater than or equal to 1"]),
         (MINIMAL, ["build_cf.test_fraction=0.95"], ["build_cf", "no training users"]),
         (MINIMAL, ["nonsense"], ["nonsense", "a.b=value"]),
@@ -109,3 +116,21 @@ def test_gpus_that_do_not_fit_the_engine(engine: list[str], words: list[str]) ->
 def test_a_run_id_is_a_plain_name(run_id: str) -> None:
     with pytest.raises(ConfigError, match=r"run\.id"):
         load(CLUSTER, [f"run.id={run_id!r}" if run_id else "run.id=''"])
+
+
+def test_networks_are_named_once(tmp_path: Path) -> None:
+    """The main one, those of the evidence, and that of the similar users where it is neither."""
+    path = write(tmp_path, MINIMAL)
+    for given, names, similar in [
+        ([], ["sasrec"], "sasrec"),
+        (["retrieve.similar_by=sasrec"], ["sasrec"], "sasrec"),
+        (["retrieve.similar_by=gru4rec"], ["sasrec", "gru4rec"], "gru4rec"),
+        (["retrieve.similar_by=gru4rec", "retrieve.fusion.networks=[gru4rec]"], ["sasrec", "gru4rec"], "gru4rec"),
+        (["retrieve.similar_by=sasrec", "sasrec.network=gru4rec"], ["gru4rec", "sasrec"], "sasrec"),
+        (["retrieve.similar_by=none"], ["sasrec"], "sasrec"),
+    ]:
+        config = load(path, given)
+        assert [each.sasrec.name for each in config.networks] == names
+        assert config.similar_network.sasrec.name == similar
+        assert config.retrieve.similar_users == (0 if "none" in str(given) else 3)
+        assert len(config.evidence_networks) == 1 + len(config.retrieve.fusion.networks)

@@ -10,6 +10,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from mmsrarec.config import BUNDLED_MODEL
 from mmsrarec.engines.template import Template, folder_hash
+from mmsrarec.engines.types import LETTERS
 from mmsrarec.errors import ModelError
 
 MESSAGES = [
@@ -85,6 +86,22 @@ def test_the_spelling_that_a_tokenizer_has_is_taken_for_both(tmp_path):
     template = Template(words_model(tmp_path, STRING, ("yes", "Yes", "No")))
     vocabulary = template.tokenizer.get_vocab()
     assert template.yes_no_ids() == (vocabulary["Yes"], vocabulary["No"])
+
+
+def test_letters_are_tokens_where_an_answer_starts(bundled):
+    prompt = bundled.render(MESSAGES)
+    before = bundled.tokenizer(prompt)["input_ids"]
+    for letter, token in zip(LETTERS, bundled.letter_ids(26), strict=True):
+        assert bundled.tokenizer(prompt + letter)["input_ids"] == [*before, token]
+    assert bundled.letter_ids(3) == bundled.letter_ids(26)[:3]
+
+
+def test_a_model_without_a_token_for_each_letter_is_refused(tmp_path):
+    words = ("yes", "no", "[", "]", "user", "assistant")
+    few = Template(words_model(tmp_path / "few", STRING, (*words, *LETTERS[:5])))
+    assert len(set(few.letter_ids(5))) == 5
+    with pytest.raises(ModelError, match=r"A to F as a single token.*recommend\.scoring=pointwise"):
+        few.letter_ids(6)
 
 
 def test_a_template_of_parts_gets_the_system_message_as_parts_too(tmp_path):

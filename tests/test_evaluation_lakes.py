@@ -132,3 +132,17 @@ def test_histories_from_before_the_column_hold_out_one_item(tmp_path: Path) -> N
     assert np.array_equal(embed.held_out(histories), [1, 0])
     tables.replace(str(tmp_path), "histories", tables.read(str(tmp_path), "histories"))
     assert embed.training_part(embed.read_histories(config))["item_ids"].to_pylist() == [["x"], ["x"]]
+
+
+def test_the_network_of_similar_users_is_there_before_the_index(tmp_path: Path) -> None:
+    config = make_config(tmp_path, protocol="leave_one_out", methods=["sasrec", "fusion"])
+    config = Config(**(config.model_dump() | {"retrieve": {"similar_by": "gru4rec"}}))
+    found = list(lakes.lakes(config))
+    stages = [(lake.also, lake.stages) for lake in found]
+    assert stages[:3] == stages[3:] == [("", ("build_cf", "train_sasrec")), ("gru4rec", ("train_sasrec",)),
+                                        ("index", ("index_cf",))]  # fmt: skip
+    assert [len(lake.config.networks) for lake in found] == [1, 1, 2] * 2
+    assert found[2].config.similar_network.sasrec.name == found[1].config.sasrec.name == "gru4rec"
+    without_index = make_config(tmp_path, protocol="leave_one_out")
+    without_index = Config(**(without_index.model_dump() | {"retrieve": {"similar_by": "gru4rec"}}))
+    assert [lake.also for lake in lakes.lakes(without_index)] == ["", ""]

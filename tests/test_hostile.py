@@ -20,11 +20,12 @@ from mmsrarec.collaborative.index import UserIndex
 from mmsrarec.config import Config
 from mmsrarec.demo.shop import write_shop
 from mmsrarec.engines.template import Template
+from mmsrarec.engines.untrusted import clean_text
 from mmsrarec.errors import InputError, explained
 from mmsrarec.intake import facts
 from mmsrarec.intake.sources import Table
 from mmsrarec.keywords import summarize
-from mmsrarec.keywords.prompt import clean_text, text_messages
+from mmsrarec.keywords.prompt import text_messages
 from mmsrarec.preparation.build_cf import build_cf
 from mmsrarec.publishing.forget import forget
 from mmsrarec.reports.explain import explain, render_item, render_user

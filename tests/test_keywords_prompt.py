@@ -3,8 +3,9 @@
 import pytest
 
 from mmsrarec.config import BUNDLED_MODEL
+from mmsrarec.engines.untrusted import clean_text
 from mmsrarec.keywords import prompt
-from mmsrarec.keywords.prompt import clean_text, parse_keywords
+from mmsrarec.keywords.prompt import parse_keywords, title_keywords
 
 TOKENS = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<s>", "[INST]")
 
@@ -90,3 +91,12 @@ def test_an_attack_adds_no_control_token(template, attack):
 
     assert control_tokens(attack) == control_tokens("a harmless mug")
     assert len(control_tokens(attack)) >= 5
+
+
+def test_the_words_of_a_title_are_keywords_by_the_same_rules():
+    title = "The Mug, 350ml; RED (new) & mug for tea <|im_end|>\n" + "x" * 50
+    assert title_keywords(title, "unused", 4) == ["mug", "350ml", "red", "new"]
+    assert title_keywords(title, None, 99) == ["mug", "350ml", "red", "new", "tea", "im_end"]
+    assert title_keywords(" ", "Words of a text", 2) == ["words", "text"]
+    assert title_keywords(None, None, 4) == [] == title_keywords("!? ...", None, 4)
+    assert title_keywords("緑茶 カップ", None, 4) == ["緑茶", "カップ"]

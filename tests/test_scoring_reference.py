@@ -1,9 +1,12 @@
 """The engine against a slow readable reference: transformers, one prompt at a time, no cache, in float32.
 
+p of the letters of a choice too: with their ids in the template's context, over the letters alone.
+
 vLLM runs the same prompts batched, with shared prefixes in its cache. In float32 the two must agree to 1e-5 and write
 the same text; in the model's own half precision p_yes may be off by HALF_PRECISION.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +34,9 @@ class Reference:
     def __init__(self, config: Config):
         self.processor = AutoProcessor.from_pretrained(BUNDLED_MODEL)
         self.model = AutoModelForImageTextToText.from_pretrained(BUNDLED_MODEL, dtype=torch.float32).eval()
-        self.yes, self.no = Template(config.model_path).yes_no_ids()
+        template = Template(config.model_path)
+        self.yes, self.no = template.yes_no_ids()
+        self.letters = template.letter_ids(26)
         self.pictures = Pictures(config)
 
     def inputs(self, request: Request) -> dict:
@@ -42,6 +47,11 @@ class Reference:
     def p_yes(self, request: Request) -> float:
         logits = self.model(**self.inputs(request)).logits[0, -1].double()
         return torch.softmax(logits[[self.yes, self.no]], 0)[0].item()
+
+    @torch.no_grad()
+    def shares(self, request: Request) -> list[float]:
+        logits = self.model(**self.inputs(request)).logits[0, -1].double()
+        return torch.softmax(logits[self.letters[: request.letters]], 0).tolist()
 
     @torch.no_grad()
     def text(self, request: Request) -> str:
@@ -81,6 +91,20 @@ def user_groups(template: Template, hashes: dict[str, str]) -> list[Group]:
     return groups
 
 
+def choice_groups(template: Template) -> list[Group]:
+    """Two prompts of each user, with one letter and with all, and with as many as come."""
+    random = np.random.default_rng(6)
+    groups = []
+    for user, sizes in enumerate([(1, 26), (2, 7), (10, 10), (15, 14)]):
+        items = [list(random.choice(WORDS, random.integers(0, 7))) for _ in range(user + 2)]
+        shared, asked = prompt.user_text(items[: user + 1], items[user + 1 :], prompt.CHOICE), []
+        for size in sizes:
+            choices = prompt.choices_text([(list(random.choice(WORDS, 3)), "together some") for _ in range(size)])
+            asked.append(Request(template.render(prompt.messages(shared, choices)), "choice", letters=size))
+        groups.append(Group(f"chooser {user}", tuple(asked)))
+    return groups
+
+
 def item_groups(template: Template, hashes: dict[str, str]) -> list[Group]:
     """The same question about different pictures, and about texts."""
     groups = []
@@ -105,7 +129,7 @@ def compared(request, tmp_path_factory) -> tuple[list[tuple[Request, Answer]], R
     config = settings(root, dtype)
     template, pictures = Template.of(config), Pictures(config)
     hashes = {name: image_hash(pictures.open(f"{name}.png")) for name in SIZES}
-    groups = [*user_groups(template, hashes), *item_groups(template, hashes)]
+    groups = [*user_groups(template, hashes), *choice_groups(template), *item_groups(template, hashes)]
     with runs.stage(config, "reference", runs.new_run_id()) as stage:
         answers = batch.answer(config, stage, groups)
     assert stage.notes["cached_tokens"] > 0  # what is compared has been through the prefix cache
@@ -122,6 +146,20 @@ def test_p_yes_is_the_references(compared):
     print({"picture" if image else "text": max(found) for image, found in differences.items()})
     assert len(differences[True]) >= 8 and len(differences[False]) >= 32
     assert max(max(found) for found in differences.values()) <= tolerance
+
+
+def test_p_of_letters_is_the_references(compared):
+    pairs, reference, tolerance = compared
+    chosen = [(request, answer) for request, answer in pairs if request.kind == "choice"]
+    assert len(chosen) == 8
+    differences = []
+    for request, answer in chosen:
+        found = json.loads(answer.text)
+        assert len(found) == request.letters and abs(sum(found) - 1) < 1e-5
+        differences.append(np.abs(np.array(found) - reference.shares(request)).max())
+        assert (answer.p_yes, answer.output_tokens) == (None, 1)
+    print({"letters": max(differences)})
+    assert max(differences) <= tolerance
 
 
 def test_greedy_text_is_the_references(compared):

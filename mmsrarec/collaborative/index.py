@@ -1,10 +1,10 @@
 """Stage index_cf: the vectors of training users in Milvus, each with what its user took next. The only pymilvus import.
 
-A vector is the SASRec state of a user's history up to some position, scaled to length 1; its row holds the item that
-came next. A user goes in at its latest `index.positions`, since users may be alike at different times. A version is a
-collection of its own: it is filled, counted, compared with exact search and only then named by the alias
-`index.collection`, so a reader never sees a half-filled or a blind one. Milvus Lite keeps a folder in the lake that one
-process at a time can open; `index.uri` names a Milvus server instead.
+A vector is the state of a network (retrieve.similar_by) after a user's history up to some position, scaled to length 1;
+its row holds the item that came next. A user goes in at its latest `index.positions`, since users may be alike at
+different times. A version is a collection of its own: it is filled, counted, compared with exact search and only then
+named by the alias `index.collection`. Milvus Lite keeps a folder in the lake that one process at a time can open;
+`index.uri` names a Milvus server instead.
 """
 
 import hashlib
@@ -61,8 +61,7 @@ def index_cf(config: Config, run_id: str) -> None:
     """Fill a collection from the training users of `histories` and swap the alias; skip where it would be the same."""
     with runs.stage(config, "index_cf", run_id, ("histories", "sasrec")) as stage:
         histories = embed.read_histories(config)
-        stage.rows_in = histories.num_rows
-        trained = checkpoint.load(checkpoint.folder(config))
+        trained = checkpoint.load(checkpoint.folder(config.similar_network))
         rows = indexed_rows(histories, config.index.positions, everybody=config.evaluation.part is not None)
         version = version_of(config.index.collection, trained.model_hash, rows)
         with UserIndex(config) as index:
@@ -72,8 +71,9 @@ def index_cf(config: Config, run_id: str) -> None:
             else:
                 with Progress("index_cf", total=rows.num_rows, unit="positions") as progress:
                     index.build(version, trained.model.items.embedding_dim, _vectors(trained, rows, progress))
-        stage.rows_out = rows.num_rows
-        stage.versions |= {"sasrec": trained.model_hash, "index_version": version}
+        stage.rows_in, stage.rows_out = histories.num_rows, rows.num_rows
+        name = "sasrec" if config.similar_network is config else config.similar_network.sasrec.name
+        stage.versions |= {name: trained.model_hash, "index_version": version}
 
 
 def indexed_rows(histories: pa.Table, positions: int, everybody: bool = False) -> pa.Table:
@@ -168,11 +168,13 @@ class UserIndex:
         self._client = self._server = self._database = None
 
     def require(self, model_hash: str) -> None:
-        """Raise InputError unless the vectors in the index are those of this SASRec."""
+        """Raise InputError unless the vectors in the index are those of this network."""
         if self.version is None:
             raise InputError(f"{self.alias}: no such index; run index_cf first")
         if not self.version.startswith(f"{self.alias}_{model_hash}_"):
-            raise InputError(f"{self.version}: made with another SASRec than the checkpoint {model_hash}; run index_cf")
+            raise InputError(
+                f"{self.version}: made with another network than the checkpoint {model_hash}; run index_cf"
+            )
 
     def build(self, version: str, dim: int, batches: Iterator[tuple[list[str], list[str], np.ndarray]]) -> None:
         """Fill the collection `version` with (user_ids, next_item_ids, vectors), swap the alias, drop the old ones.

@@ -1,5 +1,5 @@
-"""The sequence networks that the evidence asks: the main one, which also makes the index and the candidates' cf_score,
-and those of `retrieve.fusion.networks` beside it, by name."""
+"""The sequence networks that the evidence asks: the main one, which also makes the candidates' cf_score, and those of
+`retrieve.fusion.networks` beside it, by name."""
 
 import hashlib
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Networks:
 
 def load(config: Config, main: Checkpoint) -> Networks:
     """`main` and the others of the configuration; InputError where one has not been trained."""
-    others = {each.sasrec.name: checkpoint.load(checkpoint.folder(each)) for each in config.networks[1:]}
+    others = {each.sasrec.name: checkpoint.load(checkpoint.folder(each)) for each in config.evidence_networks[1:]}
     return Networks({MAIN: main} | others)
 
 

@@ -7,7 +7,6 @@ by item_id, which also breaks every tie.
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import cached_property
 from itertools import chain, repeat
 
@@ -17,11 +16,11 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from mmsrarec.collaborative import candidates as merging
-from mmsrarec.collaborative import checkpoint, embed, matrices, neighbors, networks, prerank
+from mmsrarec.collaborative import checkpoint, embed, matrices, networks, prerank
 from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
-from mmsrarec.collaborative.index import UserIndex
+from mmsrarec.collaborative.neighbors import Neighbors
 from mmsrarec.collaborative.networks import Networks
 from mmsrarec.config import Config, Retrieve
 from mmsrarec.errors import InputError
@@ -90,8 +89,9 @@ class Retriever:
             raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
         self._trained = trained = checkpoint.load(checkpoint.folder(config))
         self._config, self._settings = config, config.retrieve
-        self._model, self._vocabulary, self.model_hash = trained.model, trained.vocabulary, trained.model_hash
-        self.index_version: str | None = None
+        self._model, self._vocabulary = trained.model, trained.vocabulary
+        self.model_hash = trained.model_hash
+        self._neighbors = Neighbors(config, trained)
         self.vocabulary: list[str] = trained.vocabulary.to_pylist()
         self._item_vectors = trained.model.item_vectors.detach().numpy()
         self.items = catalog["item_id"].combine_chunks()
@@ -112,8 +112,7 @@ class Retriever:
         after = tables.read(root, "item_transitions", ["item_id", "next_item_id", "score"])
         self._together, self._follows = (matrices.scored(table, self.items) for table in (near, after))
         keywords = tables.read(root, "item_keywords", ["item_id", "keywords"])
-        self._content = Content(self.items, keywords) if len(keywords) else None
-        self._index: UserIndex | None = None
+        self._content = Content(self.items, keywords) if keywords.num_rows else None
         self.batch_users = int(np.clip(BATCH_CELLS // len(self.items), 1, BATCH_USERS))
 
     @property
@@ -122,9 +121,20 @@ class Retriever:
         return self.items.filter(pa.array(self._free))
 
     @property
+    def index_version(self) -> str | None:
+        """Of the index that was searched last."""
+        return self._neighbors.index_version
+
+    @property
+    def learned(self) -> str:
+        """Of all networks behind what is retrieved: SASRec, those of the fusion, that of similar users."""
+        of_evidence = self.networks.hash if self._settings.fusion.enabled else self.model_hash
+        return f"{of_evidence}{self._neighbors.other_hash}"
+
+    @property
     def identity(self) -> str:
-        """Of what was learned from everybody: SASRec, and where it is on the fusion and all networks behind it."""
-        return f"{self.networks.hash}{self.preranker.fusion.hash}" if self._settings.fusion.enabled else self.model_hash
+        """Of what was learned from everybody: the networks, and where it is on the fusion."""
+        return f"{self.learned}{self.preranker.fusion.hash}" if self._settings.fusion.enabled else self.learned
 
     @cached_property
     def networks(self) -> Networks:
@@ -138,23 +148,15 @@ class Retriever:
         return prerank.Preranker(self._config, prerank.Known(self.items, *read))
 
     def __enter__(self) -> "Retriever":
-        if self._settings.similar_users:
-            self._index = self._opened()
+        self._neighbors.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._index is not None:
-            self._index.close()
-            self._index = None
+        self._neighbors.close()
 
     def similar_users(self, users: pa.Table) -> pa.Table:
-        """retrieve.neighbors rows per user by SASRec's state, nearest first; none where it knows no item. A neighbor
-        that is near at several positions has a row for each."""
-        if not self._settings.similar_users:
-            return TABLES["similar_users"].empty_table()
-        shares = self._settings.neighbors, self._config.index.positions
-        with nullcontext(self._index) if self._index else self._opened() as index:
-            return neighbors.nearest(self._batches(users), self._model, self._vocabulary, index, shares)
+        """retrieve.neighbors rows per user, nearest first; none where the network knows no item (neighbors.py)."""
+        return self._neighbors.nearest(self._batches(users))
 
     def candidates(self, users: pa.Table, similar: pa.Table) -> pa.Table:
         """retrieve.candidates (at least recommend.top_k) distinct, available, unseen items per user, best first.
@@ -236,16 +238,6 @@ class Retriever:
             votes = self._votes(part, similar, similar["similarity"].to_numpy())
             histories = embed.encode(part["item_ids"], self.items)
             yield prerank.Batch(histories, self.networks.states(part["item_ids"]), votes)
-
-    def _opened(self) -> UserIndex:
-        index = UserIndex(self._config)
-        try:
-            index.require(self.model_hash)
-        except InputError:
-            index.close()
-            raise
-        self.index_version = index.version
-        return index
 
     def _batches(self, users: pa.Table) -> Iterator[pa.Table]:
         for start in range(0, users.num_rows, self.batch_users):

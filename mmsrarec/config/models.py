@@ -206,6 +206,11 @@ class Fusion(Section):
 class Retrieve(Section):
     """Stage 2: similar users, candidates and the evidence about them."""
 
+    similar_by: Literal["none", "gru4rec", "sasrec"] | None = Field(
+        None,
+        description="network whose states find similar users; train_sasrec trains it, too, where it is not the main "
+        "one; null: the main one, sasrec.network; none: no similar users, as similar_users=0",
+    )
     similar_users: Count = Field(3, description="k of the method; 0 switches similar users off")
     neighbors: Positive = Field(50, description="similar users whose next items become candidates")
     from_sasrec: Count = Field(20, description="candidates from SASRec over the full catalog")
@@ -216,6 +221,14 @@ class Retrieve(Section):
     from_new: Count = Field(2, description="candidates that nobody has taken yet, those near in content")
     candidates: Positive = Field(30, description="candidates per user; popular items fill up")
     fusion: Fusion = Fusion()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_are_similar(cls, values: Any) -> Any:
+        """So that whoever asks for similar users need not know of both settings."""
+        if isinstance(values, dict) and values.get("similar_by") == "none":
+            return values | {"similar_users": 0}
+        return values
 
 
 class Recommend(Section):
@@ -231,8 +244,25 @@ class Recommend(Section):
         description="order by p_yes and the pre-ranker's score (retrieve.fusion) together, weighted as "
         "tune_recommender has learned on validation users",
     )
+    scoring: Literal["pointwise", "choice"] = Field(
+        "pointwise",
+        description="pointwise: a prompt per candidate, answered by p(yes); choice: a prompt with up to 26 lettered "
+        "candidates, answered by the letters' probabilities (cheaper, see the README)",
+    )
+    prompt: Literal["keywords", "description", "compressed"] = Field(
+        "keywords",
+        description="what an item is called: keywords: its keywords; description: its whole text, up to "
+        "summarize_items.max_text_chars; compressed: its first line_words keywords, a candidate all of them",
+    )
+    line_words: Positive = Field(4, description="keywords of an item of the history in a compressed prompt")
     top_k: Positive = Field(10, description="items on a list")
     history: Positive = Field(5, description="n of the method: latest items shown in the prompt")
     evidence: bool = Field(True, description="show the evidence about the candidate")
     candidate_image: bool = Field(False, description="show the candidate's picture (slower: see the README)")
     because: Positive = Field(3, description="keywords given as the reason")
+
+    @model_validator(mode="after")
+    def _shows_a_picture_where_it_can(self) -> "Recommend":
+        if self.scoring == "choice" and self.candidate_image:
+            raise ValueError("candidate_image needs scoring=pointwise: a prompt with many candidates shows none")
+        return self

@@ -86,11 +86,26 @@ class Config(Section):
         return self
 
     @property
-    def networks(self) -> list["Config"]:
-        """One for each network that is trained: this, and with its settings in `sasrec` each of
+    def evidence_networks(self) -> list["Config"]:
+        """One for each network that is evidence: this, and with its settings in `sasrec` each of
         retrieve.fusion.networks that is not this one's own."""
         names = [name for name in dict.fromkeys(self.retrieve.fusion.networks) if name != self.sasrec.name]
         return [self, *(self.model_copy(update={"sasrec": self.sasrec.named(name)}) for name in names)]
+
+    @property
+    def similar_network(self) -> "Config":
+        """This, with the settings of the network whose states find similar users (retrieve.similar_by) in `sasrec`."""
+        name = self.retrieve.similar_by
+        if name in (None, "none", self.sasrec.name):
+            return self
+        return self.model_copy(update={"sasrec": self.sasrec.named(str(name))})
+
+    @property
+    def networks(self) -> list["Config"]:
+        """One for each network that is trained."""
+        found = self.evidence_networks
+        known = {each.sasrec.name for each in found}
+        return found if self.similar_network.sasrec.name in known else [*found, self.similar_network]
 
     @property
     def model_path(self) -> str:

@@ -60,13 +60,21 @@ class Past:
         if not work.requests:
             return 0.0
         if given:
-            return (work.groups if items else work.requests) / given
-        runs = self._runs.get(stage) or [row for like in _alike(stage) for row in self._runs.get(like, [])]
+            return (work.groups if items else work.judged) / given
+        alike = (self._scored(like) for like in _alike(stage))
+        runs = self._scored(stage) or [row for like in alike for row in like]
         if not runs:
             return None
         largest = max(runs, key=lambda row: row["requests"])
         start = max(0.0, largest["seconds"] - largest["requests"] / largest["rate"])
         return start + work.requests / largest["rate"]
+
+    def _scored(self, stage: str) -> list[dict]:
+        """Runs of the stage; where it scores, those that asked as the configuration does (pointwise or choice)."""
+        runs, scoring = self._runs.get(stage, []), self._config.recommend.scoring
+        if UNITS.get(stage) == "items":
+            return runs
+        return [row for row in runs if ("choice" in row["prompt"]) == (scoring == "choice")]
 
     @cached_property
     def _runs(self) -> dict[str, list[dict]]:
@@ -78,7 +86,8 @@ class Past:
             if row["status"] == "completed" and versions.get("model", self._model) == self._model and answered > 0:
                 took = seconds(row)
                 rate = notes.get("requests_per_second") or answered / max(took, 1e-9)
-                found.setdefault(row["stage"], []).append(row | {"requests": answered, "seconds": took, "rate": rate})
+                known = {"requests": answered, "seconds": took, "rate": rate, "prompt": versions.get("prompt") or ""}
+                found.setdefault(row["stage"], []).append(row | known)
         return found
 
 

@@ -26,6 +26,7 @@ REQUEST = pa.struct(
         ("image", pa.string()),
         ("image_hash", pa.string()),
         ("adapter", pa.string()),
+        ("letters", pa.int64()),
     ]
 )
 GROUPS = pa.schema([("name", pa.string()), ("keys", pa.list_(pa.string())), ("requests", pa.list_(REQUEST))])

@@ -1,4 +1,4 @@
-"""What the model's own tokenizer knows: its chat template, its special tokens and the ids of yes and no.
+"""What the model's own tokenizer knows: its chat template, its special tokens, the ids of yes and no and of letters.
 
 Works with the processor or tokenizer of any MLLM (Qwen2.5-VL, InternVL, LLaVA); loads no weights and answers nothing.
 """
@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from mmsrarec.config import Config
+from mmsrarec.engines.types import LETTERS
 from mmsrarec.errors import ModelError
 from mmsrarec.storage import models
 
@@ -120,6 +121,21 @@ class Template:
         raise ModelError(
             f"model {self.model}: its tokenizer writes neither yes and no, nor Yes and No, as single tokens at the "
             "start of an answer, so p(yes) cannot be read from the first token; take another model"
+        )
+
+    def letter_ids(self, count: int) -> list[int]:
+        """Ids of the first `count` LETTERS as the first token of an answer, all spelled alike; raises ModelError."""
+        prompt = self.render([{"role": "user", "content": PROBE}])
+        before = self._ids(prompt)
+        for blank in ("", " "):
+            found = [self._next_id(prompt, before, blank + letter) for letter in LETTERS[:count]]
+            known = [token for token in found if token is not None]
+            if len(set(known)) == count:
+                return known
+        raise ModelError(
+            f"model {self.model}: its tokenizer does not write each of the letters A to {LETTERS[count - 1]} as a "
+            "single token at the start of an answer, so it cannot be asked to choose among candidates; set "
+            "recommend.scoring=pointwise, or take another model"
         )
 
     def _load(self, kind: Any) -> Any:

@@ -10,13 +10,15 @@ import json
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["text", "yes_no"]
+Kind = Literal["text", "yes_no", "choice"]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # that a choice answers with
 
 
 @dataclass(frozen=True)
 class Request:
     """One prompt. `image` is the address of its picture (None: no picture), `image_hash` that of the decoded pixels;
-    `adapter` names the LoRA adapter that answers (adapters.py), None: the model as it comes."""
+    `adapter` names the LoRA adapter that answers (adapters.py), None: the model as it comes. `letters` is how many
+    of LETTERS a choice has."""
 
     prompt: str
     kind: Kind
@@ -24,11 +26,18 @@ class Request:
     image: str | None = None
     image_hash: str | None = None
     adapter: str | None = None
+    letters: int = 0
+
+    @property
+    def judges(self) -> int:
+        """How many candidates it asks about."""
+        return max(self.letters, 1)
 
     def key(self, model_identity: str) -> str:
         """Hash over the rendered prompt, the picture's pixels, the sampling and the model with its adapter."""
         parts = [model_identity, self.kind, self.max_tokens, self.prompt, self.image_hash]
         parts += [self.adapter] if self.adapter else []
+        parts += [self.letters] if self.letters else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -42,7 +51,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Answer:
-    """text for kind "text", p_yes = p(yes) / (p(yes) + p(no)) of the first token for "yes_no"; or an error."""
+    """text for kind "text", p_yes = p(yes) / (p(yes) + p(no)) of the first token for "yes_no"; for "choice" the text is
+    a JSON list of the letters' probabilities as that token, of one sum; or an error."""
 
     key: str
     kind: Kind

@@ -1,4 +1,5 @@
-"""vLLM as the engine: exact p(yes) / (p(yes) + p(no)) in one prefill, and greedy text. The only file that knows vLLM.
+"""vLLM as the engine: exact p(yes) / (p(yes) + p(no)), or p of each letter, in one prefill, and greedy text. The only
+file that knows vLLM.
 
 Nothing is imported from vLLM until an engine is built, because its settings come from the environment at import. On a
 CPU the engine runs in the caller's process (one third of the start-up time, and both cores compute); on GPUs vLLM's own
@@ -6,6 +7,7 @@ processes overlap scheduling with computing.
 """
 
 import fcntl
+import json
 import math
 import os
 import re
@@ -22,7 +24,7 @@ from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.engines import adapters, merged
 from mmsrarec.engines.template import Template
-from mmsrarec.engines.types import Answer, Request
+from mmsrarec.engines.types import LETTERS, Answer, Request
 from mmsrarec.errors import ModelError, shortened
 from mmsrarec.storage import models, s3
 from mmsrarec.storage.objects import PictureError, Pictures
@@ -56,8 +58,8 @@ class VLLMEngine:
     where one of them dies, vLLM waits for it without end."""
 
     def __init__(self, config: Config):
-        template = Template.of(config)
-        self._yes, self._no = template.yes_no_ids()
+        self._template = Template.of(config)
+        self._yes, self._no = self._template.yes_no_ids()
         self._config = config
         os.environ.update(environment(config))
         from vllm import LLM, SamplingParams
@@ -141,12 +143,16 @@ class VLLMEngine:
             self._adapters[request.adapter] = self._lora(request.adapter, len(self._adapters) + 1, folder)
         return self._adapters.get(request.adapter) if request.adapter else None
 
+    @cached_property
+    def _letters(self) -> list[int]:
+        return self._template.letter_ids(len(LETTERS))
+
     def _parameters(self, request: Request) -> Any:
-        if request.kind == "yes_no":
-            # Raw log-probabilities of exactly these two tokens, whatever the sampled one is.
-            ids = [self._yes, self._no]
-            return self._sampling(max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=ids)
-        return self._sampling(max_tokens=request.max_tokens, temperature=0.0)
+        if request.kind == "text":
+            return self._sampling(max_tokens=request.max_tokens, temperature=0.0)
+        # Raw log-probabilities of exactly these tokens, whatever the sampled one is.
+        ids = [self._yes, self._no] if request.kind == "yes_no" else self._letters[: request.letters]
+        return self._sampling(max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=ids)
 
     def _read(self, request: Request, key: str, outputs: Iterator) -> Answer:
         output = next(outputs)
@@ -155,10 +161,19 @@ class VLLMEngine:
         if request.kind == "text":
             return Answer(key, "text", completion.text, None, *counts)
         found = completion.logprobs[0]
-        difference = found[self._no].logprob - found[self._yes].logprob
-        if math.isnan(difference):
-            return Answer(key, "yes_no", error="the model's logits are not numbers; try another engine.dtype")
-        return Answer(key, "yes_no", None, 1 / (1 + math.exp(min(difference, 700.0))), *counts)
+        ids = [self._no, self._yes] if request.kind == "yes_no" else self._letters[: request.letters]
+        logs = [found[token].logprob for token in ids]
+        if any(map(math.isnan, logs)):
+            return Answer(key, request.kind, error="the model's logits are not numbers; try another engine.dtype")
+        if request.kind == "choice":
+            return Answer(key, "choice", json.dumps(_shares(logs)), None, *counts)
+        return Answer(key, "yes_no", None, 1 / (1 + math.exp(min(logs[0] - logs[1], 700.0))), *counts)
+
+
+def _shares(logs: Sequence[float]) -> list[float]:
+    """Probabilities of one sum, to the seven digits of float32."""
+    raised = [math.exp(log - max(logs)) for log in logs]
+    return [float(f"{one / sum(raised):.7g}") for one in raised]
 
 
 @contextmanager

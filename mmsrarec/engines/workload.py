@@ -24,7 +24,8 @@ GPU_BLOCK_SIZE = 16  # vLLM's own default
 
 @dataclass(frozen=True)
 class Workload:
-    """What an engine has to do. cached_tokens: those of prompt_tokens that its prefix cache should spare it."""
+    """What an engine has to do. cached_tokens: those of prompt_tokens that its prefix cache should spare it; `more` are
+    the candidates that requests ask about beyond one each."""
 
     groups: int = 0
     requests: int = 0
@@ -32,6 +33,12 @@ class Workload:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    more: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Candidates that are asked about."""
+        return self.requests + self.more
 
     @property
     def tokens(self) -> int:
@@ -67,6 +74,7 @@ def measure(config: Config, template: Template, files: list[str], answer_tokens:
         prompt_tokens=round(prompt_tokens),
         cached_tokens=round(prompt_tokens * cached / max(tokens.total(), 1)),
         output_tokens=round(counts["texts"] * answer_tokens + counts["requests"] - counts["texts"]),
+        more=counts["judged"] - counts["requests"],
     )
 
 
@@ -90,6 +98,7 @@ def _counts(requests: pa.StructArray) -> dict:
     shown, chars = pc.is_valid(requests.field("image_hash")), pc.utf8_length(requests.field("prompt"))
     return {
         "requests": len(requests),
+        "judged": pc.sum(pc.max_element_wise(requests.field("letters"), 1)).as_py() or 0,
         "pictures": pc.sum(shown).as_py() or 0,
         "texts": pc.sum(pc.equal(requests.field("kind"), "text")).as_py() or 0,
         ("chars", True): pc.sum(chars.filter(shown)).as_py() or 0,

@@ -81,11 +81,11 @@ def made_from(config: Config) -> str:
     """Hash of the models and settings that the figures are about."""
     names = "build_cf", "summarize_items", "retrieve", "recommend", "evaluation"
     trained = [checkpoint.describe(checkpoint.folder(each)) or {} for each in config.networks]
-    versions = Template.of(config).identity, prompt.PROMPT_VERSION, keywords_prompt.PROMPT_VERSION
+    versions = Template.of(config).identity, prompt.version(config.recommend), keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
     hashes = [model.get("model_hash") for model in trained]
     cards = [adapters.describe(config, "summarizer"), adapters.describe(config, "recommender")]
-    tuned = [card and (card.name, card.facts.get("blend")) for card in cards]
+    tuned = [card and (card.name, card.facts.get("blends")) for card in cards]
     others = config.dataset, config.run.seed, config.index.positions, hashes, rules, tuned
     parts = [getattr(config, name).model_dump(mode="json") for name in names]
     return hashlib.sha256(json.dumps([parts, versions, others]).encode()).hexdigest()[:16]

@@ -53,19 +53,26 @@ def _tuned(lake: Lake) -> Iterator[Lake]:
 
 def _networks(lake: Lake) -> Iterator[Lake]:
     """The lake, and what it takes to train the other networks in it: for rows of their own, and for the fusion."""
-    methods = lake.config.evaluation.methods
+    methods, stages = lake.config.evaluation.methods, lake.stages
     asked = [with_network(lake.config, network) for network in checkpoint.NETWORKS if network in methods]
-    asked += lake.config.networks if set(FUSED) & set(methods) or asks_mllm(lake.config) else []
-    yield replace(lake, config=_alone(lake.config))
+    evidence = set(FUSED) & set(methods) or asks_mllm(lake.config)
+    asked += lake.config.evidence_networks if evidence else []
+    behind: tuple[str, ...] = ()  # stages that wait for the network of the similar users
+    if "index_cf" in stages and lake.config.similar_network is not lake.config:
+        asked.append(lake.config.similar_network)
+        stages, behind = stages[: stages.index("index_cf")], stages[stages.index("index_cf") :]
+    yield replace(lake, config=_alone(lake.config), stages=stages)
     for name, config in {each.sasrec.name: each for each in asked}.items():
         if name != lake.config.sasrec.name:
             yield Lake(f"{lake.name}, {name}", _alone(config), ("train_sasrec",), name)
+    if behind:
+        yield replace(lake, stages=behind, also="index")
 
 
 def _alone(config: Config) -> Config:
     """Without further networks, which train_sasrec would train at once and not each for as long as is best for it."""
-    settings = config.retrieve.fusion.model_copy(update={"networks": []})
-    return config.model_copy(update={"retrieve": config.retrieve.model_copy(update={"fusion": settings})})
+    settings = {"fusion": config.retrieve.fusion.model_copy(update={"networks": []}), "similar_by": None}
+    return config.model_copy(update={"retrieve": config.retrieve.model_copy(update=settings)})
 
 
 def with_network(config: Config, network: str) -> Config:

@@ -74,10 +74,13 @@ def about_template(config: Config) -> Iterator[Finding]:
     """Its chat template and the tokens of yes and no, by the code that the engine uses."""
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")  # the hub is not waited for
     from mmsrarec.engines.template import Template
+    from mmsrarec.engines.types import LETTERS
 
     try:
         template = Template.of(config)
         yes, no = template.yes_no_ids()
+        if config.recommend.scoring == "choice":
+            template.letter_ids(len(LETTERS))
     except ModelError as error:
         yield Finding("error", "model", str(error), INSTRUCTED)
         return

@@ -3,7 +3,8 @@
 Per item at most two requests, one for its picture and one for its text. An item ends in item_keywords, or in rejects
 where it has neither picture nor text or the engine refused all it was asked; never in both. An item whose answers hold
 no valid keyword keeps a row with empty lists, so that it can still be recommended. What was answered once is not asked
-again (engines/batch.py), and where no row changes nothing is committed.
+again (engines/batch.py), and where no row changes nothing is committed. With summarizer=none nobody is asked: an item's
+keywords are the words of its title (`rows_of_titles`).
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from mmsrarec.engines import adapters, batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Group, Request
+from mmsrarec.engines.untrusted import clean_text
 from mmsrarec.errors import InputError
 from mmsrarec.keywords import prompt
 from mmsrarec.storage import runs, tables
@@ -44,6 +46,12 @@ def summarize_items(config: Config, run_id: str) -> None:
     with runs.stage(config, "summarize_items", run_id, ("catalog",)) as stage:
         if not tables.exists(config.lake.root, "catalog"):
             raise InputError(f"{config.table('catalog')}: no such table; run build_cf first")
+        if config.summarize_items.summarizer == "none":
+            stage.versions = {"model": "none", "prompt": prompt.TITLE_VERSION}
+            rows = rows_of_titles(config, stage)
+            stage.check_budget()
+            _commit(config, stage, rows)
+            return
         template, adapter = Template.of(config), adapters.serving(config, "summarizer").name
         stage.versions = {"model": template.identity, "adapter": adapter, "prompt": prompt.PROMPT_VERSION}
         plans: list[Plan] = []
@@ -51,6 +59,30 @@ def summarize_items(config: Config, run_id: str) -> None:
         rows = rows_of(config, stage, sorted(plans, key=lambda plan: plan.item_id), answers)
         stage.check_budget()
         _commit(config, stage, rows)
+
+
+def rows_of_titles(config: Config, stage: runs.Stage) -> list[dict]:
+    """Rows of item_keywords where no model is asked; an item without title, text and picture goes to the rejects."""
+    rows, limit = [], config.summarize_items.max_keywords
+    columns = ["item_id", "title", "text", "image"]
+    for item in tables.read(config.lake.root, "catalog", columns).sort_by("item_id").to_pylist():
+        stage.rows_in += 1
+        found = prompt.title_keywords(item["title"], item["text"], limit)
+        if not (found or item["title"] or item["text"] or item["image"]):
+            stage.reject(item["item_id"], "nothing_to_summarize", "no title, no text and no picture", item)
+            continue
+        made_from = json.dumps([prompt.TITLE_VERSION, found])
+        row = {"item_id": item["item_id"], "content_hash": hashlib.sha256(made_from.encode()).hexdigest()[:32]}
+        row |= {"image_keywords": [], "text_keywords": found, "keywords": found, "run_id": stage.run_id}
+        row |= {
+            "image_ok": False,
+            "image_note": "switched_off",
+            "model": "none",
+            "prompt_version": prompt.TITLE_VERSION,
+        }
+        rows.append(row)
+    stage.notes["without_keywords"] = sum(not row["keywords"] for row in rows)
+    return rows
 
 
 def requests(
@@ -67,7 +99,7 @@ def requests(
     if options.use_images and image_hash:
         rendered = template.render(prompt.image_messages())
         ask_image = Request(rendered, "text", options.max_tokens, image, image_hash, adapter)
-    cleaned = prompt.clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
+    cleaned = clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
     if cleaned:
         rendered = _fitted(cleaned, template, config.engine.max_model_len - options.max_tokens)
         ask_text = Request(rendered, "text", options.max_tokens, adapter=adapter)

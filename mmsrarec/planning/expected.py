@@ -14,7 +14,8 @@ from mmsrarec.collaborative.evidence import Pieces, levels
 from mmsrarec.config import Config
 from mmsrarec.engines.price import Past
 from mmsrarec.engines.template import Template
-from mmsrarec.keywords.prompt import clean_text, parse_keywords
+from mmsrarec.engines.untrusted import clean_text
+from mmsrarec.keywords.prompt import parse_keywords
 from mmsrarec.storage import tables
 
 POOL = 1024  # answers to draw from

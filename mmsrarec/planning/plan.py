@@ -30,12 +30,13 @@ from mmsrarec.engines.workload import Workload, measure
 from mmsrarec.errors import InputError, UserError
 from mmsrarec.evaluation import cascade, lakes, protocol
 from mmsrarec.evaluation.evaluate import last_figures, made_from
-from mmsrarec.keywords.summarize import groups_of
+from mmsrarec.keywords.summarize import groups_of, rows_of_titles
 from mmsrarec.planning import expected, pilot
 from mmsrarec.planning.pilot import Pilot
 from mmsrarec.recommendation.recommend import knowns
 from mmsrarec.recommendation.scoring import Scorer, pictures
 from mmsrarec.recommendation.task import Known, keywords_by_item
+from mmsrarec.recommendation.texts import texts
 from mmsrarec.storage import rules, runs, tables
 from mmsrarec.storage.scratch import Scratch
 from mmsrarec.training.sasrec_trainer import due
@@ -83,15 +84,30 @@ class _Planner:
         return Template.of(self.config)
 
     @cached_property
+    def _texts(self) -> dict[str, str] | None:
+        return texts(self.config, self._template)
+
+    @cached_property
     def _past(self) -> Past:
         return Past(self.config, self._template, self.piloted.ledger)
 
     @cached_property
     def _keywords(self) -> pa.Table:
+        if self._unasked:
+            rows = rows_of_titles(self.config, _Unwritten(self.config, "summarize_items", "plan"))
+            return tables.from_rows("item_keywords", rows).select(["item_id", "keywords"])
         piloted = self.piloted.keywords
         return expected.keywords(self.config, self._template, self._changed, self._past, piloted)
 
+    @property
+    def _unasked(self) -> bool:
+        """Whether items get their keywords without a model."""
+        return self.config.summarize_items.summarizer == "none"
+
     def summarize_items(self) -> Planned:
+        if self._unasked:
+            total = tables.count(self.config.lake.root, "catalog")
+            return self._past.priced("summarize_items", Workload(), total, "no model is asked: the words of the titles")
         stage, adapter = (
             _Unwritten(self.config, "summarize_items", "plan"),
             adapters.expected(self.config, "summarizer"),
@@ -143,13 +159,13 @@ class _Planner:
     def _pairs(self, name: str, asked: Iterable[Known], without: Collection[str] = ()) -> tuple[Workload, int]:
         """What is to be done for those pairs, and how many they are, done or not; `without` these users."""
         stage, adapter = _Unwritten(self.config, name, "plan"), adapters.expected(self.config, "recommender")
-        scorer = Scorer(self.config, stage, self._template, pictures(self.config), adapter)
+        scorer = Scorer(self.config, stage, self._template, pictures(self.config), adapter, self._texts)
         count = 0
 
         def groups() -> Iterator[Group]:
             nonlocal count
             for group in (group for known in asked for group in scorer.groups(known) if group.name not in without):
-                count += len(group.requests)
+                count += sum(request.judges for request in group.requests)
                 yield group
 
         work, _ = self._work(groups())

@@ -38,7 +38,7 @@ def _table(config: Config, stages: list[Planned]) -> Table:
         table.add_column(head, justify="right")
     for planned in stages:
         unit = UNITS[planned.stage]
-        done = planned.work.groups if unit == "items" else planned.work.requests
+        done = planned.work.groups if unit == "items" else planned.work.judged
         table.add_row(
             planned.stage, f"{done:,} {unit}", f"{planned.total:,}", *_cells(planned.work),
             _number(planned.seconds and planned.seconds / 3600, planned.seconds), _number(planned.money, planned.money),

@@ -62,7 +62,7 @@ def forget(config: Config, run_id: str, users: list[str], retention_hours: int =
         for name in naming:
             upkeep.purge(root, name, retention_hours)
         checkpoint.drop_others(config)
-        if checkpoint.describe(checkpoint.folder(config)) and tables.count(root, "histories"):
+        if checkpoint.describe(checkpoint.folder(config.similar_network)) and tables.count(root, "histories"):
             index_cf(config, run_id)  # a new collection without the users, if they were in it; the old one is dropped
     counts = ", ".join(f"{name} {rows:,}" for name, rows in removed.items() if rows) or "no table named them"
     log.say(f"forget: {len(users):,} user(s); rows removed: {counts}", "forgotten")

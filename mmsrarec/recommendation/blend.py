@@ -47,10 +47,11 @@ def serving(config: Config) -> Blend | None:
     if not config.recommend.blend:
         return None
     card = adapters.describe(config, "recommender")
-    if card is None or "blend" not in card.facts:
+    if card is None or config.recommend.scoring not in card.facts["blends"]:
         place = config.learned("models/adapters")
         raise InputError(f"{place}: no blend for these settings; run tune_recommender first")
-    return Blend(**{field.name: card.facts["blend"][field.name] for field in fields(Blend)})
+    learned = card.facts["blends"][config.recommend.scoring]
+    return Blend(**{field.name: learned[field.name] for field in fields(Blend)})
 
 
 @dataclass(frozen=True)

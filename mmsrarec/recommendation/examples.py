@@ -93,8 +93,8 @@ class Writer:
         task = question.task
         keywords = next(one.keywords for one in task.candidates if one.item_id == question.target)
         if keywords and task.history:
-            user = prompt.user_text(task.history, task.similar, prompt.NEXT)
-            yield Example("next_keywords", task.user_id, self._asked(user), ", ".join(keywords))
+            user = prompt.user_text(*task.shown, prompt.NEXT)
+            yield Example("next_keywords", task.user_id, self._asked(user, task.with_texts), ", ".join(keywords))
 
     def _preference(self, question: Question, _: random.Random) -> Iterator[Example]:
         """What history and target share, then what the history has most often; the latest of equally frequent ones."""
@@ -104,13 +104,16 @@ class Writer:
         sought = sorted(counts, key=lambda word: (word not in target, -counts[word]))[:SOUGHT]
         if sought:
             yield Example(
-                "preference", task.user_id, self._asked(prompt.preference_text(task.history)), ", ".join(sought)
+                "preference",
+                task.user_id,
+                self._asked(prompt.preference_text(task.shown[0]), task.with_texts),
+                ", ".join(sought),
             )
 
-    def _asked(self, text: str) -> str:
+    def _asked(self, text: str, with_texts: bool) -> str:
         return self.template.render(
             [
-                {"role": "system", "content": prompt.SYSTEM},
+                {"role": "system", "content": prompt.SYSTEM_OF_TEXTS if with_texts else prompt.SYSTEM},
                 {"role": "user", "content": [{"type": "text", "text": text}]},
             ]
         )

@@ -1,10 +1,10 @@
-"""p_yes of (user, candidate) pairs: the pointwise prompt, rendered so that a user's candidates share their prefix.
+"""p_yes of (user, candidate) pairs: prompts, pointwise or of a choice, rendered so that a user's share their prefix.
 
 `score` is what the evaluation asks too, with histories of its own, so serving and evaluation cannot drift apart. The
 ranking of what was scored is rank.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,9 +13,10 @@ from mmsrarec.config import Config
 from mmsrarec.engines import adapters, batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
-from mmsrarec.engines.types import Group, Request
-from mmsrarec.recommendation import prompt
-from mmsrarec.recommendation.task import Known, Task, keywords_by_item, tasks
+from mmsrarec.engines.types import LETTERS, Answer, Group, Request
+from mmsrarec.recommendation import choice, prompt
+from mmsrarec.recommendation.task import Candidate, Known, Task, keywords_by_item, tasks
+from mmsrarec.recommendation.texts import texts
 from mmsrarec.storage import runs, tables
 from mmsrarec.storage.objects import Pictures
 
@@ -43,8 +44,8 @@ def score(
     known = Known(users, similar, pairs, evidence, keywords_by_item(keywords))
     answers = batch.answer(config, stage, scorer.groups(known))
     p_yes = {task.user_id: found for task, found in scorer.judged(known, answers)}
-    asked = zip(pairs["user_id"].to_pylist(), pairs["item_id"].to_pylist(), strict=True)
-    values = pa.array([p_yes[user_id][item_id] for user_id, item_id in asked], pa.float64())
+    wanted = zip(pairs["user_id"].to_pylist(), pairs["item_id"].to_pylist(), strict=True)
+    values = pa.array([p_yes[user_id][item_id] for user_id, item_id in wanted], pa.float64())
     return pa.table([pairs["user_id"], pairs["item_id"], values], schema=SCORES)
 
 
@@ -61,35 +62,71 @@ class Scorer:
     template: Template
     shown: Shown
     adapter: str | None = None
+    texts: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, config: Config, stage: runs.Stage, tried: str | None = None) -> "Scorer":
         """With the model and the adapter that the configuration wants (or one that is only tried), which the ledger's
         row is told."""
         template, adapter = Template.of(config), tried or adapters.serving(config, "recommender").name
-        stage.versions |= {"model": template.identity, "adapter": adapter, "prompt": prompt.PROMPT_VERSION}
-        return cls(config, stage, template, pictures(config), adapter)
+        stage.versions |= {"model": template.identity, "adapter": adapter, "prompt": prompt.version(config.recommend)}
+        if config.recommend.scoring == "choice":
+            template.letter_ids(len(LETTERS))  # raises where the model cannot answer with them
+        return cls(config, stage, template, pictures(config), adapter, texts(config, template))
 
     def groups(self, known: Known) -> Iterator[Group]:
-        """One group per user that has pairs, one request per candidate."""
-        for task in tasks(self.config, known):
-            yield Group(task.user_id, tuple(self._requests(task)))
+        """One group per user that has pairs."""
+        for task in tasks(self.config, known, self.texts):
+            yield Group(task.user_id, tuple(one.request for one in self._asked(task)))
 
     def judged(self, known: Known, answers: Answers) -> Iterator[tuple[Task, dict[str, float | None]]]:
         """Per task p_yes by item_id, None where the engine refused; that pair goes to the rejects."""
-        for task in tasks(self.config, known):
+        for task in tasks(self.config, known, self.texts):
             found: dict[str, float | None] = {}
-            for candidate, request in zip(task.candidates, self._requests(task), strict=True):
-                answer = answers.get(request.key(self.template.identity))
-                found[candidate.item_id] = answer.p_yes if answer else None
+            for one in self._asked(task):
+                answer = answers.get(one.request.key(self.template.identity))
+                found |= one.p_yes(answer)
                 if not answer or answer.error:
-                    pair = {"user_id": task.user_id, "item_id": candidate.item_id}
                     message = (answer and answer.error) or "no answer came back"
-                    self.stage.reject(f"{task.user_id}/{candidate.item_id}", "engine_error", message, pair)
+                    for item_id in one.item_ids:
+                        pair = {"user_id": task.user_id, "item_id": item_id}
+                        self.stage.reject(f"{task.user_id}/{item_id}", "engine_error", message, pair)
             yield task, found
 
-    def _requests(self, task: Task) -> list[Request]:
-        return requests(task, self.template, self.shown, room(self.config), self.adapter)
+    def _asked(self, task: Task) -> list["Asked"]:
+        return asked(self.config, task, self.template, self.shown, self.adapter)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request and the candidates that it asks about: one, or one per letter."""
+
+    request: Request
+    item_ids: tuple[str, ...]
+
+    def p_yes(self, answer: Answer | None) -> dict[str, float | None]:
+        """By item_id; None without an answer. Of a letter it is choice.scores."""
+        if answer is None or answer.error:
+            return dict.fromkeys(self.item_ids)
+        found = choice.scores(answer) if self.request.kind == "choice" else [answer.p_yes]
+        return dict(zip(self.item_ids, found, strict=True))
+
+
+def asked(config: Config, task: Task, template: Template, shown: Shown, adapter: str | None = None) -> list[Asked]:
+    """What the engine is asked about the task's candidates, by recommend.scoring; all have the same user's part."""
+    limit = room(config)
+    if config.recommend.scoring == "pointwise":
+        pairs = zip(task.candidates, requests(task, template, shown, limit, adapter), strict=True)
+        return [Asked(request, (candidate.item_id,)) for candidate, request in pairs]
+    parts = choice.parts(task, config.run.seed, lambda parts: _roomy(task, parts, template, limit))
+    prompts = zip(parts, choice_prompts(task, parts, template, limit), strict=True)
+    return [
+        Asked(
+            Request(text, "choice", 1, adapter=adapter, letters=len(part)),
+            tuple(candidate.item_id for candidate in part),
+        )
+        for part, text in prompts
+    ]
 
 
 def room(config: Config) -> int:
@@ -103,46 +140,71 @@ def requests(task: Task, template: Template, shown: Shown, room: int, adapter: s
 
     The user is rendered once; the prompts equal those of rendering each pair by itself.
     """
-    user = _user_text(task, template, room)
+    texts = [prompt.candidate_text(candidate.shown, candidate.levels) for candidate in task.candidates]
+    user = _fitted(task, template, room, prompt.QUESTION, texts)
     frames: dict[bool, list[str]] = {}
     asked = []
-    for candidate in task.candidates:
+    for candidate, text in zip(task.candidates, texts, strict=True):
         image, image_hash = shown.get(candidate.item_id, (None, None))
         with_image = image is not None
         if with_image not in frames:
-            frames[with_image] = template.render(prompt.messages(user, _CANDIDATE, with_image)).split(_CANDIDATE)
+            messages = prompt.messages(user, _CANDIDATE, with_image, task.with_texts)
+            frames[with_image] = template.render(messages).split(_CANDIDATE)
         before, after = frames[with_image]
-        text = prompt.candidate_text(candidate.keywords, candidate.levels)
         asked.append(Request(f"{before}{text}{after}", "yes_no", 1, image, image_hash, adapter))
     return asked
 
 
 def choice_prompt(task: Task, template: Template, room: int) -> str:
     """All candidates of the task in one prompt, lettered in their order; cut to `room` tokens as in `requests`."""
-    choices = prompt.choices_text([(candidate.keywords, candidate.levels) for candidate in task.candidates])
-    user = _fitted(task, template, room, prompt.CHOICE, choices)
-    return template.render(prompt.messages(user, choices))
+    return choice_prompts(task, [task.candidates], template, room)[0]
 
 
-def _user_text(task: Task, template: Template, room: int) -> str:
-    """The user's part; where it is too long the oldest items of the history go, then the farthest similar users'."""
-    longest = max((prompt.candidate_text(c.keywords, c.levels) for c in task.candidates), key=len)
-    return _fitted(task, template, room, prompt.QUESTION, longest)
+def choice_prompts(task: Task, parts: Sequence[Sequence[Candidate]], template: Template, room: int) -> list[str]:
+    """A prompt for each part of the candidates, after the same user."""
+    lists = _choices(parts)
+    user = _fitted(task, template, room, prompt.CHOICE, lists)
+    return [template.render(prompt.messages(user, choices, with_texts=task.with_texts)) for choices in lists]
 
 
-def _fitted(task: Task, template: Template, room: int, question: str, rest: str) -> str:
-    """The user's part before a question and the `rest` of the prompt."""
-    history, similar = task.history, task.similar
+def _choices(parts: Sequence[Sequence[Candidate]]) -> list[str]:
+    return [prompt.choices_text([(one.shown, one.levels) for one in part]) for part in parts]
+
+
+def _roomy(task: Task, parts: Sequence[Sequence[Candidate]], template: Template, room: int) -> bool:
+    """Whether prompts with these parts need not cut the user, or take half of the room at most."""
+    lists = _choices(parts)
+    user = prompt.user_text(*task.shown, prompt.CHOICE)
+    return _fits(task, template, room, user, lists) or all(_short(template, room // 2, choices) for choices in lists)
+
+
+def _fitted(task: Task, template: Template, room: int, question: str, rests: Sequence[str]) -> str:
+    """The user's part before a question and any of the `rests` of prompts; where it is too long the oldest items of the
+    history go, then the farthest similar users'."""
+    history, similar = task.shown
     while True:
         user = prompt.user_text(history, similar, question)
-        rendered = template.render(prompt.messages(user, rest))
-        short = len(rendered.encode()) <= room  # a token is a byte or more
-        if short or not history + similar or len(template.tokenizer(rendered)["input_ids"]) <= room:
+        if not history + similar or _fits(task, template, room, user, rests):
             return user
         if len(history) > 1 or not similar:
             history = history[1:]
         else:
             similar = similar[:-1]
+
+
+def _fits(task: Task, template: Template, room: int, user: str, rests: Sequence[str]) -> bool:
+    longest = max(rests, key=lambda rest: len(rest.encode()))
+    with_longest = template.render(prompt.messages(user, longest, with_texts=task.with_texts))
+    if len(with_longest.encode()) <= room:  # a token is a byte or more
+        return True
+    tokens = len(template.token_ids(with_longest)) - len(template.token_ids(longest))
+    if tokens + len(longest.encode()) <= room:
+        return True
+    return all(tokens + len(template.token_ids(rest)) <= room for rest in rests)
+
+
+def _short(template: Template, room: int, text: str) -> bool:
+    return len(text.encode()) <= room or len(template.token_ids(text)) <= room
 
 
 def pictures(config: Config, filters: list | None = None) -> dict[str, tuple[str, str]]:

@@ -10,11 +10,13 @@ from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines import adapters
 from mmsrarec.engines.template import Template
+from mmsrarec.engines.types import Answer
 from mmsrarec.recommendation import blend
 from mmsrarec.recommendation.rank import Scored, top
 from mmsrarec.recommendation.recommend import known_of
-from mmsrarec.recommendation.scoring import pictures, requests, room
+from mmsrarec.recommendation.scoring import asked, pictures
 from mmsrarec.recommendation.task import keywords_by_item, tasks
+from mmsrarec.recommendation.texts import texts
 from mmsrarec.storage import rules, tables
 
 
@@ -64,17 +66,21 @@ def ranking(config: Config, user_id: str) -> Ranking:
     serving = rules.load(config)
     keywords = keywords_by_item(tables.read(root, "item_keywords", ["item_id", "keywords"]))
     known = known_of(config, keywords, serving, of_user)
-    asked = known.pairs["item_id"].to_pylist()
-    of_items = [("item_id", "in", asked)]
+    named = known.pairs["item_id"].to_pylist()
+    of_items = [("item_id", "in", named)]
+    of_shown = [
+        ("item_id", "in", [*named, *known.users["item_ids"][0].as_py(), *known.similar["next_item_id"].to_pylist()])
+    ]
     catalog = tables.read(root, "catalog", rules.COLUMNS, of_items)
     category = {row["item_id"]: row["category"] for row in catalog.filter(serving.servable(catalog)).to_pylist()}
     template = Template.of(config)
-    (task,) = tasks(config, known)
+    (task,) = tasks(config, known, texts(config, template, of_shown))
     adapter = adapters.expected(config, "recommender")
-    made = requests(task, template, pictures(config, of_items), room(config), adapter)
-    keys = [request.key(template.identity) for request in made]
-    p_yes = _answers(config, keys)
-    found = {item.item_id: p_yes.get(key) for item, key in zip(task.candidates, keys, strict=True)}
+    made = asked(config, task, template, pictures(config, of_items), adapter)
+    answers = _answers(config, [one.request.key(template.identity) for one in made])
+    found: dict[str, float | None] = {}
+    for one in made:
+        found |= one.p_yes(answers.get(one.request.key(template.identity)))
     blending = blend.serving(config)
 
     def scored_of(item_id: str, row: dict) -> Scored:
@@ -82,7 +88,7 @@ def ranking(config: Config, user_id: str) -> Ranking:
         blended = None if p is None or blending is None else blending.score(p, row["prior"])
         return Scored(item_id, p, row["cf_score"], row["source"], [], category.get(item_id), blended)
 
-    scored = [scored_of(item_id, row) for item_id, row in zip(asked, known.pairs.to_pylist(), strict=True)]
+    scored = [scored_of(item_id, row) for item_id, row in zip(named, known.pairs.to_pylist(), strict=True)]
     seen = set(known.users["item_ids"][0].as_py())
     return Ranking(
         top(scored, seen, category, len(scored)),
@@ -91,10 +97,10 @@ def ranking(config: Config, user_id: str) -> Ranking:
     )
 
 
-def _answers(config: Config, keys: list[str]) -> dict[str, float]:
-    filters = [("kind", "=", "yes_no"), ("key", "in", keys)]
-    rows = tables.read(config.lake.root, "answers", ["key", "p_yes"], filters)
-    return dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+def _answers(config: Config, keys: list[str]) -> dict[str, Answer]:
+    filters = [("kind", "in", ["yes_no", "choice"]), ("key", "in", keys)]
+    rows = tables.read(config.lake.root, "answers", ["key", "kind", "text", "p_yes"], filters)
+    return {row["key"]: Answer(**row) for row in rows.to_pylist()}
 
 
 def _refusals(config: Config, user_id: str, item_ids: list[str]) -> dict[str, str | None]:

@@ -92,7 +92,7 @@ RESULTS: dict[str, Table] = {
             "user_id": (STRING, "the user"),
             "rank": (LONG, "from 1 per user, nearest first"),
             "neighbor_user_id": (STRING, "the similar user"),
-            "similarity": (DOUBLE, "cosine of the SASRec embeddings"),
+            "similarity": (DOUBLE, "cosine of their states in the network of `retrieve.similar_by`"),
             "next_item_id": (STRING, "what the neighbor took next"),
         },
     ),
@@ -158,7 +158,11 @@ RESULTS: dict[str, Table] = {
             "rank": (LONG, "from 1 per run_date and user"),
             "item_id": (STRING, "the item"),
             "score": (DOUBLE, "p_yes rounded, 0 without one; orders the list"),
-            "p_yes": (DOUBLE, "p(yes) / (p(yes) + p(no)) of the model"),
+            "p_yes": (
+                DOUBLE,
+                "p(yes) / (p(yes) + p(no)) of the model; with `recommend.scoring=choice` n p / (1 + n p) of the "
+                "candidate's letter among n",
+            ),
             "cf_score": (DOUBLE, "as in candidates"),
             "source": (STRING, "as in candidates"),
             "because": (STRINGS, "keywords shared with the history and the similar users' items"),

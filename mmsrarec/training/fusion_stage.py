@@ -35,7 +35,7 @@ def train_fusion(config: Config, run_id: str) -> None:
             stage.notes["skipped"] = f"that of {config.lake.learned}" if enabled else "retrieve.fusion.enabled is false"
             return
         with Retriever(config) as retriever:
-            made_from = fingerprint(config, retriever.networks.hash)
+            made_from = fingerprint(config, retriever.learned)
             if kept := _kept(config, retriever.preranker.pieces, made_from):
                 log.say("train_fusion: the networks and the settings are the same, the fusion stays", "unchanged")
                 stage.notes["skipped"], found = "same networks and settings", kept

@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 from mmsrarec.collaborative import embed
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
+from mmsrarec.engines.template import Template
 from mmsrarec.recommendation.examples import Question
 from mmsrarec.recommendation.task import Known, keywords_by_item, tasks
+from mmsrarec.recommendation.texts import texts
 from mmsrarec.storage import tables
 from mmsrarec.training.fusion_stage import questions
 
@@ -64,7 +66,7 @@ def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Ques
     table = pa.table(pairs, schema=pa.schema(list(PAIRS.items())))
     known = Known(asked.users, similar, table, retriever.evidence(asked.users, table, similar), _keywords(config))
     targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
-    for task in tasks(config, known):
+    for task in tasks(config, known, texts(config, Template.of(config))):
         yield Question(task, targets[task.user_id], rates[task.user_id])
 
 

@@ -29,6 +29,7 @@ from mmsrarec.training import curve, distributed, lessons, recommender_sft
 
 READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
 KIND: Final = "recommender"
+BLENDS = "blends"  # of the facts on a card: by recommend.scoring, since it decides what p_yes is worth
 CHECKED = 1000  # users at most whose lists the blend is learned on
 FEWEST = 20  # lists, below which nothing can be learned from them
 
@@ -41,11 +42,12 @@ def tune_recommender(config: Config, run_id: str) -> None:
             nothing = "recommend.training is untrained and recommend.blend is false"
             stage.notes["skipped"] = f"that of {config.lake.learned}" if wanted else nothing
             return
-        if kept := _kept(config):
+        kept = _kept(config)
+        if kept and (not config.recommend.blend or config.recommend.scoring in kept.facts[BLENDS]):
             log.say("tune_recommender: the model and the settings are the same, the adapter stays", "unchanged")
             stage.notes["skipped"], card = "same model and settings", kept
         else:
-            card = _made(config, stage)
+            card = _made(config, stage, kept)
         stage.versions["adapter"] = card.name
         stage.notes |= card.facts
 
@@ -59,19 +61,23 @@ def _kept(config: Config) -> Adapter | None:
     return present if age < settings.refresh_days else None
 
 
-def _made(config: Config, stage: runs.Stage) -> Adapter:
-    facts: dict = {"made_on": config.run.run_date}
+def _made(config: Config, stage: runs.Stage, kept: Adapter | None) -> Adapter:
+    """The card; of one that is kept only the blend is missing."""
+    facts: dict = {"made_on": config.run.run_date, BLENDS: {}} if kept is None else {**kept.facts}
     with Retriever(config) as retriever:
         stage.versions |= {"model": Template.of(config).identity, "sasrec": retriever.model_hash}
         teach, check = lessons.split(config)
         stage.rows_in = len(teach.users) + len(check.users)
         name, why = None, "the configuration wants none"
-        if given := adapters.given(config.tune_recommender) if adapters.wanted(config, KIND) else None:
-            name, why = adapters.put(config, KIND, adapters.local_folder(given)), f"given: {given}"
+        if kept:
+            name, why = kept.name, kept.why
+        elif given := adapters.given(config.tune_recommender) if adapters.wanted(config, KIND) else None:
+            name, why = adapters.put(config, KIND, adapters.local_folder(given)), f"given: {Path(given).name}"
         elif adapters.wanted(config, KIND):
             name, why = _trained(config, stage, retriever, teach, facts), "tuned"
         if config.recommend.blend:
-            facts["blend"] = _blend(config, stage, retriever, check, name)
+            learned = _blend(config, stage, retriever, check, name)
+            facts[BLENDS] = facts[BLENDS] | {config.recommend.scoring: learned}
     guard.check(config.lake.root)
     return adapters.save(config, KIND, name, why, facts)
 

@@ -1,5 +1,5 @@
-"""Stage train_sasrec: SASRec or GRU4Rec, and the networks beside it (retrieve.fusion.networks), with cross-entropy over
-the full catalog, early stopping on validation NDCG.
+"""Stage train_sasrec: SASRec or GRU4Rec, and the networks beside it (retrieve.fusion.networks, retrieve.similar_by),
+with cross-entropy over the full catalog, early stopping on validation NDCG.
 
 Trains on whole histories of train users and histories without the last item of validation and test users: a held-out
 item is never an input or a target. Validation users' last items only decide when to stop; test users' are not looked
@@ -63,7 +63,7 @@ class Epoch:
 
 
 def train_sasrec(config: Config, run_id: str) -> None:
-    """Train and save the checkpoint, and those of retrieve.fusion.networks, or keep what the same inputs have made."""
+    """Train and save the checkpoint, and those of the networks beside it, or keep what the same inputs have made."""
     reads = ("histories", "catalog") if any(each.sasrec.text for each in config.networks) else ("histories",)
     with runs.stage(config, "train_sasrec", run_id, reads) as stage:
         histories = embed.read_histories(config)

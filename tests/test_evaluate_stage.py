@@ -45,7 +45,7 @@ def evaluated(root: Path, told: bool) -> tuple[Config, list[dict]]:
         lake={"root": str(root)},
         evaluation={
             "protocol": "leave_one_out",
-            "methods": [*METHODS, "mmsrarec"],
+            "methods": [*METHODS, "gru4rec"],
             "baseline": "popularity",
             "slices": True,
             "bootstrap": 50,
@@ -79,7 +79,7 @@ def test_what_training_tells_is_found_and_everything_is_reported(
     assert len(candidates) == USERS // 2
     assert all(row["position"] == 4 and row["target_item_id"].startswith("other") for row in candidates)
     (row,) = runs.ledger(config, "run")
-    assert row["notes"]["methods_left_out"].keys() == {"mmsrarec"}
+    assert row["notes"]["methods_left_out"].keys() == {"gru4rec"}
     assert row["notes"]["tuned"].keys() == set(METHODS)
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("leave-one-out/full", "sampled-1+20", "by slice", "x popularity", "ease"))

@@ -16,6 +16,8 @@ from mmsrarec.evaluation import lakes
 from mmsrarec.storage import tables
 
 METHODS = ["popularity", "sasrec"]
+NIGHT = ("build_cf", "train_sasrec", "index_cf", "tune_summarizer", "summarize_items")
+TUNING = ("train_fusion", "tune_recommender")
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,16 +34,21 @@ def test_a_night_is_evaluated_as_it_is(tmp_path: Path) -> None:
     assert lakes.place(make_config(tmp_path), "fit") == make_config(tmp_path)
 
 
-def test_the_user_split_has_one_lake_and_the_model_only_there(tmp_path: Path) -> None:
+def test_the_user_split_has_one_lake(tmp_path: Path) -> None:
     (lake,) = lakes.lakes(make_config(tmp_path, protocol="user_split"))
     assert lake.config.lake.root == str(tmp_path) and lake.stages == ("build_cf", "train_sasrec")
     assert lake.config.sasrec.refresh_days == 0
     asked = make_config(tmp_path, protocol="user_split", methods=["mmsrarec"])
-    assert [lake.stages for lake in lakes.lakes(asked)] == [("build_cf", "train_sasrec", "index_cf", "summarize_items")]
-    for other in ({"protocol": "leave_one_out"}, {"protocol": "user_split", "positions": 2}):
-        several = make_config(tmp_path, **{"methods": ["mmsrarec", "popularity"], **other})
-        assert not lakes.asks_mllm(several)
-        assert {lake.stages for lake in lakes.lakes(several)} == {("build_cf",)}
+    assert [lake.stages for lake in lakes.lakes(asked)] == [NIGHT, TUNING]
+
+
+def test_what_is_learned_from_validation_users_is_that_of_the_first_lake(tmp_path: Path) -> None:
+    asked = make_config(tmp_path, protocol="leave_one_out", methods=["mmsrarec", "popularity"], positions=8)
+    found = {lake.name: lake for lake in lakes.lakes(asked)}
+    assert {name: lake.stages for name, lake in found.items()} == {"fit": NIGHT, "fit, tuning": TUNING, "test": NIGHT}
+    assert [lake.config.lake.learned for lake in found.values()] == [None, None, f"{tmp_path}/fit"]
+    test = lakes.place(asked, "test")
+    assert test.lake.root == f"{tmp_path}/test" and test.learned("models/x") == f"{tmp_path}/fit/models/x"
 
 
 @pytest.mark.parametrize("protocol", ["leave_one_out", "time_split"])

@@ -92,13 +92,22 @@ def describe(config: Config, kind: Kind) -> Adapter | None:
 
 def save(config: Config, kind: Kind, folder: Path | None, why: str, facts: dict) -> Adapter:
     """Put an adapter's folder (None: the backbone serves as it comes) and its card into the lake."""
-    name = None
-    if folder is not None:
-        contents = {file: (folder / file).read_bytes() for file in (SETTINGS, WEIGHTS)}
-        digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
-        name = f"{kind}-{fingerprint(config, kind)}/{digest}"
-        for file, content in contents.items():
-            files.write(f"{place(config, name)}/{file}", content)
+    return card(config, kind, put(config, kind, folder) if folder else None, why, facts)
+
+
+def put(config: Config, kind: Kind, folder: Path) -> str:
+    """Put an adapter's folder into the lake; its name, by which engines can be asked with it. It serves no stage before
+    it has its card."""
+    contents = {file: (folder / file).read_bytes() for file in (SETTINGS, WEIGHTS)}
+    digest = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
+    name = f"{kind}-{fingerprint(config, kind)}/{digest}"
+    for file, content in contents.items():
+        files.write(f"{place(config, name)}/{file}", content)
+    return name
+
+
+def card(config: Config, kind: Kind, name: str | None, why: str, facts: dict) -> Adapter:
+    """From now on, the adapter of this name (None: the backbone as it comes) serves."""
     saved = Adapter(name, why, facts)
     files.write(_card(config, kind), json.dumps(saved.__dict__, indent=1).encode())
     return saved

@@ -48,7 +48,7 @@ class Rewards:
 
 
 def scaling(settings: TuneSummarizer) -> Scaling:
-    """In which single answers are rewarded: `group` says how the trainer weighs them, on equations 1 to 3 as they are."""
+    """In which single answers are rewarded; `group` says how the trainer sums equations 1 to 3 as they are."""
     return "relative" if settings.scaling == "relative" else "paper"
 
 
@@ -74,7 +74,7 @@ def told(found: Measures) -> float:
 
 
 def _worst(found: Measures, most: int, scale: Scaling) -> tuple[float, float]:
-    """Of reconstruction and length. Equation 2 has no worst: twice the perplexity of a text that nothing is known of."""
+    """Of reconstruction and length. Equation 2 has no worst: twice the perplexity of a text that nothing tells of."""
     if scale == "relative":
         return -1.0, -1.0
     return -2 * math.exp(min(found.surprise_alone, MOST_SURPRISE)), -float(most)

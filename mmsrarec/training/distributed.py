@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.fs
 import ray
@@ -22,13 +22,15 @@ from ray.train.torch import TorchTrainer
 from mmsrarec.config import Config, Tuning
 from mmsrarec.engines import cluster
 from mmsrarec.engines.batch import for_any_node
-from mmsrarec.errors import ModelError
+from mmsrarec.errors import ModelError, UserError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import files, s3
 from mmsrarec.training import curve
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+Answer = TypeVar("Answer")
 
 RESTARTS = 3  # of the workers, from the last checkpoint; then the stage fails
 KEPT = 2  # checkpoints
@@ -57,7 +59,7 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
     config, settings = job.config, job.settings
     place, system = _storage(config)
     with cluster.joined(config, settings.workers), _followed(progress) as steps:
-        anywhere = Job(for_any_node(config), settings, job.examples, job.more)
+        anywhere = replace(job, config=for_any_node(config))
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": anywhere, "build": build, "steps": steps},
@@ -80,6 +82,21 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
             raise ModelError(f"{_said(error)}; the same command goes on from the last checkpoint") from error
         with result.checkpoint.as_directory() as folder:
             return _brought(Path(folder) / CHECKPOINT, home)
+
+
+def once(job: Job, work: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What `work(job, *arguments)` returns in one process with what a worker has, its GPU if it has one."""
+    with cluster.joined(job.config, 1):
+        anywhere = replace(job, config=for_any_node(job.config))
+        options = {"num_cpus": 1, "num_gpus": job.settings.num_gpus, "max_retries": RESTARTS}
+        try:
+            return ray.get(ray.remote(**options)(work).remote(anywhere, *arguments))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise ModelError(f"{_said(error)}; run the same command again") from error
 
 
 def forget(config: Config, name: str) -> None:

@@ -7,7 +7,6 @@ as a white one, and what is answered to it counts for nothing.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -37,7 +36,7 @@ QUESTIONS = pa.schema(
         ("image", pa.string()),  # address of the picture that is asked about; null: the text is
     ]
 )
-PICTURES = 256  # kept open: a question is drawn as often as its group has answers
+WHITE = (56, 56)  # size of what is shown in the place of a picture
 
 
 def write(file: str, questions: list[dict]) -> None:
@@ -48,8 +47,13 @@ def write(file: str, questions: list[dict]) -> None:
 
 
 class Summarizer(GRPOTrainer):
-    """Takes batches that mix questions with and without a picture: TRL tells its processor None of the latter, which
-    Qwen2.5-VL's refuses."""
+    """Draws rows of QUESTIONS and asks what they mean; takes batches that mix questions with and without a picture: TRL
+    tells its processor None of the latter, which Qwen2.5-VL's refuses."""
+
+    shown: "Shown"
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
+        return super()._generate_and_score_completions(self.shown.rows(inputs))
 
     def _generate(self, prompts: list) -> tuple:
         *found, images, tool_images = super()._generate(prompts)
@@ -64,7 +68,6 @@ def build(job: Job) -> Summarizer:
     processor = load_processor(config)
     rows = Dataset(pq.read_table(BytesIO(files.content(job.examples))))
     check_prompts(config, processor, rows)
-    rows.set_transform(shown(config))
     paid = Paid(settings, config.summarize_items.max_keywords)
     trainer = Summarizer(
         model=model,
@@ -74,6 +77,7 @@ def build(job: Job) -> Summarizer:
         processing_class=processor,
         peft_config=backbone.lora(settings, model),
     )
+    trainer.shown = Shown(Pictures(config))
     paid.judge = judge(config, settings, trainer.accelerator.unwrap_model(trainer.model))
     return trainer
 
@@ -90,6 +94,7 @@ def arguments(config: Config, settings: TuneSummarizer) -> dict[str, Any]:
         "max_completion_length": config.summarize_items.max_tokens,
         "temperature": settings.temperature,
         "beta": settings.divergence,
+        "log_multimodal": False,  # it gathers the pictures of a batch that has some, and would wait for one without
         "reward_weights": [settings.information, settings.reconstruction, settings.length],
     }
 
@@ -118,29 +123,26 @@ def messages(row: dict) -> list[dict]:
     return prompt.image_messages() if row["image"] else prompt.text_messages(row["text"])
 
 
-def shown(config: Config) -> Callable[[dict[str, list]], dict[str, list]]:
-    """Turns columns of QUESTIONS into what GRPOTrainer takes: prompt, images, and for the rewards text and readable."""
-    pictures = Pictures(config)
+class Shown:
+    """Turns rows of QUESTIONS into what GRPOTrainer takes: prompt, images, and for the rewards text and readable."""
 
-    @lru_cache(PICTURES)
-    def opened(address: str) -> Image.Image | None:
+    def __init__(self, pictures: Pictures):
+        self._pictures = pictures
+
+    def rows(self, rows: list[dict]) -> list[dict]:
+        opened = {address: self._opened(address) for address in {row["image"] for row in rows} - {None}}
+        return [self._row(row, opened.get(row["image"])) for row in rows]
+
+    def _opened(self, address: str) -> Image.Image | None:
         try:
-            return pictures.open(address)
+            return self._pictures.open(address)
         except PictureError:
             return None
 
-    def show(columns: dict[str, list]) -> dict[str, list]:
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        found = [opened(row["image"]) if row["image"] else None for row in rows]
-        white = Image.new("RGB", (56, 56), "white")
-        return {
-            "prompt": [messages(row) for row in rows],
-            "images": [[image or white] if row["image"] else [] for row, image in zip(rows, found, strict=True)],
-            "text": columns["text"],
-            "readable": [not row["image"] or image is not None for row, image in zip(rows, found, strict=True)],
-        }
-
-    return show
+    def _row(self, row: dict, image: Image.Image | None) -> dict:
+        shown = [image or Image.new("RGB", WHITE, "white")] if row["image"] else []
+        readable = image is not None or not row["image"]
+        return {"prompt": messages(row), "images": shown, "text": row["text"], "readable": readable}
 
 
 def check_prompts(config: Config, processor: Any, rows: Dataset) -> None:
@@ -148,14 +150,14 @@ def check_prompts(config: Config, processor: Any, rows: Dataset) -> None:
     template = Template.of(config)
     kinds = {bool(row["image"]): row for row in rows.select(range(min(len(rows), 1000)))}
     for row in kinds.values():
-        image = Image.new("RGB", (56, 56), "white") if row["image"] else None
+        image = Image.new("RGB", WHITE, "white") if row["image"] else None
         engine = template.token_ids(template.render(messages(row)), image, "picture")
         picture = getattr(processor, "image_token_id", None)
         trainer = ["picture" if image and token == picture else token for token in asked(processor, row, image)]
         if trainer != engine:
             raise ModelError(
-                f"model {config.model_path}: its processor writes our questions otherwise than its engine is asked them, "
-                "so tuning would teach answers to other prompts; set summarize_items.summarizer=untuned"
+                f"model {config.model_path}: its processor writes our questions otherwise than its engine is asked "
+                "them, so tuning would teach answers to other prompts; set summarize_items.summarizer=untuned"
             )
 
 
@@ -184,13 +186,13 @@ class Paid:
         self._found: list[Rewards | None] = []
 
     def information(self, **batch: Any) -> list[float | None]:
-        return [found and found.information for found in self._rewards(batch)]
+        return [found.information if found else None for found in self._rewards(batch)]
 
     def reconstruction(self, **batch: Any) -> list[float | None]:
-        return [found and found.reconstruction for found in self._rewards(batch)]
+        return [found.reconstruction if found else None for found in self._rewards(batch)]
 
     def length(self, **batch: Any) -> list[float | None]:
-        return [found and found.length for found in self._rewards(batch)]
+        return [found.length if found else None for found in self._rewards(batch)]
 
     def _rewards(self, batch: dict[str, Any]) -> list[Rewards | None]:
         """None for what was answered to a picture that could not be shown."""

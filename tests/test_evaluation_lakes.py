@@ -38,6 +38,8 @@ def test_the_user_split_has_one_lake_and_the_model_only_there(tmp_path: Path) ->
     assert lake.config.sasrec.refresh_days == 0
     asked = make_config(tmp_path, protocol="user_split", methods=["mmsrarec"])
     assert [lake.stages for lake in lakes.lakes(asked)] == [("build_cf", "train_sasrec", "index_cf", "summarize_items")]
+    grpo = asked.model_copy(update={"summarize_items": asked.summarize_items.model_copy(update={"summarizer": "grpo"})})
+    assert [lake.stages[3:] for lake in lakes.lakes(grpo)] == [("tune_summarizer", "summarize_items")]
     for other in ({"protocol": "leave_one_out"}, {"protocol": "user_split", "positions": 2}):
         several = make_config(tmp_path, **{"methods": ["mmsrarec", "popularity"], **other})
         assert not lakes.asks_mllm(several)

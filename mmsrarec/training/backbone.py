@@ -1,6 +1,7 @@
 """The backbone for its trainers: its weights, and where the LoRA adapter goes: the language model's layers alone, since
 engines serve no adapter of the picture's."""
 
+from functools import cache
 from tempfile import mkdtemp
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from mmsrarec.config import Config, Tuning
 from mmsrarec.errors import ConfigError, ModelError
 from mmsrarec.storage import models, s3
+from mmsrarec.storage.scratch import Scratch
 
 
 def load(config: Config, settings: Tuning, model: str | None = None) -> Any:
@@ -62,9 +64,9 @@ def targets(wanted: list[str], model: Any) -> list[str]:
 
 
 def arguments(config: Config, settings: Tuning) -> dict[str, Any]:
-    """What every trainer of Hugging Face's is told; its own folder of checkpoints is of this machine."""
+    """What every trainer of Hugging Face's is told; its own folder of checkpoints goes with its process."""
     return {
-        "output_dir": mkdtemp(prefix="tuning-"),
+        "output_dir": mkdtemp(dir=_scratch().path),
         "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
@@ -85,3 +87,8 @@ def arguments(config: Config, settings: Tuning) -> dict[str, Any]:
         "data_seed": config.run.seed,
         "dataloader_num_workers": 0,
     }
+
+
+@cache
+def _scratch() -> Scratch:
+    return Scratch("tuning")

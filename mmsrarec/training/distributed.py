@@ -165,7 +165,9 @@ def _work(told: dict[str, Any]) -> None:
         trainer.train()
         return
     with before.as_directory() as folder:
-        trainer.train(resume_from_checkpoint=str(Path(folder) / CHECKPOINT))
+        state = json.loads((Path(folder) / CHECKPOINT / STATE).read_text())
+        if state["global_step"] < state["max_steps"]:  # else it had ended, and its driver was killed behind it
+            trainer.train(resume_from_checkpoint=str(Path(folder) / CHECKPOINT))
 
 
 def _brought(checkpoint: Path, home: Path) -> list[curve.Point]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import tuning_lake
-from datasets import Dataset
 from transformers import AutoModelForImageTextToText
 from trl import prepare_multimodal_messages
 
@@ -72,8 +71,8 @@ def test_the_trainer_asks_with_the_tokens_of_the_engine(config, template, tmp_pa
         assert ["picture" if token == image_token else token for token in ids] == expected
 
 
-def test_a_model_that_would_be_tuned_on_other_prompts_is_refused(config, template, tmp_path, monkeypatch) -> None:
-    rows = Dataset.from_list([{"item_id": "a", "text": "A red mug", "image": None}])
+def test_a_model_that_would_be_tuned_on_other_prompts_is_refused(config) -> None:
+    rows = [{"item_id": "a", "text": "A red mug", "image": None}]
     processor = summarizer_grpo.load_processor(config)
     summarizer_grpo.check_prompts(config, processor, rows)
     processor.chat_template = "{{ messages[1].content[0].text }}"

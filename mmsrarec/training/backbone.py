@@ -25,7 +25,12 @@ def language_model(config: Config, settings: Tuning, address: str) -> tuple[Any,
     name = str(models.fetched(address, config.engine.trust_remote_code)) if s3.is_address(address) else address
     found = _loaded(AutoModelForCausalLM, config, settings, name).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.engine.trust_remote_code)
-    return found.to("cuda" if settings.num_gpus else "cpu"), tokenizer
+    return placed(found, settings), tokenizer
+
+
+def placed(model: Any, settings: Tuning) -> Any:
+    """The model where the workers compute."""
+    return model.to("cuda" if settings.num_gpus else "cpu")
 
 
 def _loaded(kind: Any, config: Config, settings: Tuning, name: str) -> Any:

@@ -6,14 +6,13 @@ A batch may mix both kinds. Pictures are opened when their question is drawn; on
 as a white one, and what is answered to it counts for nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from PIL import Image
 from transformers import AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
 
@@ -24,7 +23,7 @@ from mmsrarec.errors import ModelError
 from mmsrarec.keywords import prompt, rewards
 from mmsrarec.keywords.rewards import Measures, Rewards
 from mmsrarec.storage import files, models
-from mmsrarec.storage.objects import PictureError, Pictures
+from mmsrarec.storage.objects import PictureError, Pictures, blank
 from mmsrarec.training import backbone
 from mmsrarec.training.distributed import Job
 from mmsrarec.training.judge import Judge
@@ -36,7 +35,6 @@ QUESTIONS = pa.schema(
         ("image", pa.string()),  # address of the picture that is asked about; null: the text is
     ]
 )
-WHITE = (56, 56)  # size of what is shown in the place of a picture
 
 
 def write(file: str, questions: list[dict]) -> None:
@@ -65,16 +63,14 @@ def build(job: Job) -> Summarizer:
     settings: Any = job.settings
     config = job.config
     model = backbone.load(config, settings)
-    processor = load_processor(config)
     rows = Dataset(pq.read_table(BytesIO(files.content(job.examples))))
-    check_prompts(config, processor, rows)
     paid = Paid(settings, config.summarize_items.max_keywords)
     trainer = Summarizer(
         model=model,
         reward_funcs=[paid.information, paid.reconstruction, paid.length],
         args=GRPOConfig(**arguments(config, settings)),
         train_dataset=rows,
-        processing_class=processor,
+        processing_class=load_processor(config),
         peft_config=backbone.lora(settings, model),
     )
     trainer.shown = Shown(Pictures(config))
@@ -115,7 +111,7 @@ def judge(config: Config, settings: TuneSummarizer, policy: Any = None) -> Judge
     tokenizer = Template.of(config).tokenizer
     if policy is not None:
         return Judge(encoder, policy, tokenizer, room, policy.disable_adapter)
-    return Judge(encoder, backbone.load(config, settings), tokenizer, room)
+    return Judge(encoder, backbone.placed(backbone.load(config, settings), settings), tokenizer, room)
 
 
 def messages(row: dict) -> list[dict]:
@@ -133,24 +129,24 @@ class Shown:
         opened = {address: self._opened(address) for address in {row["image"] for row in rows} - {None}}
         return [self._row(row, opened.get(row["image"])) for row in rows]
 
-    def _opened(self, address: str) -> Image.Image | None:
+    def _opened(self, address: str) -> Any:
         try:
             return self._pictures.open(address)
         except PictureError:
             return None
 
-    def _row(self, row: dict, image: Image.Image | None) -> dict:
-        shown = [image or Image.new("RGB", WHITE, "white")] if row["image"] else []
+    def _row(self, row: dict, image: Any) -> dict:
+        shown = [image or blank()] if row["image"] else []
         readable = image is not None or not row["image"]
         return {"prompt": messages(row), "images": shown, "text": row["text"], "readable": readable}
 
 
-def check_prompts(config: Config, processor: Any, rows: Dataset) -> None:
+def check_prompts(config: Config, processor: Any, questions: Sequence[dict]) -> None:
     """Raises ModelError where the trainer would ask with other tokens than the engine."""
     template = Template.of(config)
-    kinds = {bool(row["image"]): row for row in rows.select(range(min(len(rows), 1000)))}
+    kinds = {bool(row["image"]): row for row in questions}
     for row in kinds.values():
-        image = Image.new("RGB", WHITE, "white") if row["image"] else None
+        image = blank() if row["image"] else None
         engine = template.token_ids(template.render(messages(row)), image, "picture")
         picture = getattr(processor, "image_token_id", None)
         trainer = ["picture" if image and token == picture else token for token in asked(processor, row, image)]
@@ -161,7 +157,7 @@ def check_prompts(config: Config, processor: Any, rows: Dataset) -> None:
             )
 
 
-def asked(processor: Any, row: dict, image: Image.Image | None) -> list[int]:
+def asked(processor: Any, row: dict, image: Any) -> list[int]:
     """Tokens of a question as GRPOTrainer makes them."""
     chat = messages(row)
     for message in chat:

@@ -99,6 +99,7 @@ def _trained(config: Config, stage: runs.Stage, questions: list[dict], home: Pat
     settings = config.tune_summarizer
     digest = hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:12]
     name = f"summarizer-{adapters.fingerprint(config, 'summarizer')}-{digest}"
+    summarizer_grpo.check_prompts(config, summarizer_grpo.load_processor(config), questions)
     folder = f"{delivery.folder(config)}/tune_summarizer-{stage.run_id}"
     summarizer_grpo.write(f"{folder}/questions.parquet", questions)
     job = Job(config, settings, f"{folder}/questions.parquet", {})

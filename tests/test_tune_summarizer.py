@@ -32,6 +32,7 @@ if __name__ == "__main__":
 """
 STEPS = 8
 PATIENCE = 400.0
+KNOWN = "checkpoint_manager_snapshot.json"  # Ray Train's list of the checkpoints that it goes on from
 
 
 def rewards_by_step(history: list[dict]) -> dict[int, float]:
@@ -41,16 +42,23 @@ def rewards_by_step(history: list[dict]) -> dict[int, float]:
 def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path: Path) -> None:
     config = tuning_lake.write(tmp_path, workers=2, steps=3)
     learned, _ = summarizer_data.drawn(config, Template.of(config))
-    file, died = str(tmp_path / "questions.parquet"), tmp_path / "died"
+    file, died, begun = str(tmp_path / "questions.parquet"), tmp_path / "died", tmp_path / "begun"
+    known = Path(config.table("models/tuning")) / "one" / KNOWN
     summarizer_grpo.write(file, summarizer_data.questions(config, learned))
 
     def build(job: Job) -> summarizer_grpo.Summarizer:
         from transformers import TrainerCallback
 
         class Dies(TrainerCallback):
+            def on_train_begin(self, arguments, state, *_, **__):
+                with open(begun, "a") as file:
+                    file.write(f"{state.global_step}\n")
+
             def on_step_end(self, arguments, state, *_, **__):
                 if arguments.process_index == 1 and state.global_step == 2 and not died.exists():
-                    died.write_text(str(os.getpid()))
+                    while not known.exists():  # Ray hears of a checkpoint at its next look
+                        time.sleep(0.1)
+                    died.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
 
         trainer = summarizer_grpo.build(job)
@@ -61,7 +69,7 @@ def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path: 
     with Progress("tune_summarizer", None, "steps") as progress:
         job = Job(config, config.tune_summarizer, file, {})
         points = distributed.run(job, "one", build, tmp_path / "home", progress)
-    assert died.exists()
+    assert sorted(begun.read_text().split()) == ["0", "0", "1", "1"]  # both workers, both times
     assert [step for step, name, _ in points if name == "reward"] == [1, 2, 3]
     assert (tmp_path / "home" / "adapter_model.safetensors").stat().st_size > 0
     distributed.forget(config, "one")
@@ -88,7 +96,7 @@ def test_a_driver_that_is_killed_goes_on_from_the_last_checkpoint(tmp_path: Path
     config = tuning_lake.write(tmp_path, workers=2, steps=STEPS)
     first = started(tmp_path, "first")
     end = time.monotonic() + PATIENCE
-    while not checkpoints(config):
+    while not list(Path(config.table("models/tuning")).glob(f"*/{KNOWN}")):
         assert first.poll() is None and time.monotonic() < end, (tmp_path / "first.log").read_text()[-3000:]
         time.sleep(0.2)
     first.send_signal(signal.SIGTERM)  # kept.py sends SIGKILL to the driver and all of its Ray

@@ -1,10 +1,10 @@
 """The stages in their order, for one command on one machine; jobs/ run the same functions on a cluster.
 
-    items, interactions -> build_cf -> train_sasrec -> index_cf ---+
-                               |                                   v
-                               +-> summarize_items -> train_fusion -> retrieve -> tune_recommender ---+
-                                                                                                        v
-                                              report <- clean <- evaluate <- publish <- recommend <-----+
+    items, interactions -> build_cf -> train_sasrec -> index_cf -------------------+
+                               |                                                   v
+                               +-> tune_summarizer -> summarize_items -> train_fusion -> retrieve -> tune_recommender -+
+                                                                                                                       v
+                                                 report <- clean <- evaluate <- publish <- recommend <-----------------+
 
 A stage is a function (config, run_id) that reads and writes tables; nothing else passes between stages.
 """
@@ -43,6 +43,10 @@ STAGES: dict[str, StageEntry] = {
     ),
     "index_cf": StageEntry(
         "mmsrarec.collaborative.index", "Put the training users' embeddings and next items into Milvus."
+    ),
+    "tune_summarizer": StageEntry(
+        "mmsrarec.training.summarizer_stage",
+        "Ray Train + TRL: an adapter for the keywords by GRPO, taken if it beats the untuned model (summarizer: grpo).",
     ),
     "summarize_items": StageEntry(
         "mmsrarec.keywords.summarize", "Ray + vLLM: keywords of every item's picture and text."

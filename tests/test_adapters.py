@@ -114,7 +114,7 @@ def test_a_card_serves_its_own_settings_only(tmp_path, folders) -> None:
         adapters.serving(config, "recommender")
     assert adapters.expected(config, "recommender") == "recommender, not tuned yet"
     name = adapters.put(config, "recommender", folders["recommender"])
-    adapters.save(config, "recommender", name, "tuned", {"users": 3})
+    adapters.card(config, "recommender", name, "tuned", {"users": 3})
     assert adapters.serving(config, "recommender").name == adapters.expected(config, "recommender") == name
     other = config.model_copy(update={"retrieve": config.retrieve.model_copy(update={"similar_users": 5})})
     assert adapters.describe(other, "recommender") is None

@@ -45,7 +45,9 @@ def rows(config: Config, name: str) -> list[dict]:
 def test_the_job_completes_and_every_stage_is_in_the_ledger(first: subprocess.CompletedProcess, config: Config) -> None:
     assert first.returncode == 0, first.stderr[-3000:]
     ledger = {row["stage"]: row for row in tables.read(config.lake.root, "runs").to_pylist()}
-    stages = "build_cf train_sasrec index_cf summarize_items train_fusion retrieve recommend publish".split()
+    stages = (
+        "build_cf train_sasrec index_cf tune_summarizer summarize_items train_fusion retrieve recommend publish".split()
+    )
     stages += "evaluate clean report".split()
     assert list(ledger) and set(ledger) == set(stages)
     assert {row["status"] for row in ledger.values()} == {"completed"}

@@ -16,7 +16,7 @@ from mmsrarec.evaluation import lakes
 from mmsrarec.storage import tables
 
 METHODS = ["popularity", "sasrec"]
-NIGHT = ("build_cf", "train_sasrec", "index_cf", "tune_summarizer", "summarize_items")
+NIGHT = ("build_cf", "train_sasrec", "index_cf", "summarize_items")
 TUNING = ("train_fusion", "tune_recommender")
 ROOT = Path(__file__).parent.parent
 
@@ -40,12 +40,18 @@ def test_the_user_split_has_one_lake(tmp_path: Path) -> None:
     assert lake.config.sasrec.refresh_days == 0
     asked = make_config(tmp_path, protocol="user_split", methods=["mmsrarec"])
     assert [lake.stages for lake in lakes.lakes(asked)] == [NIGHT, TUNING]
+    grpo = asked.model_copy(update={"summarize_items": asked.summarize_items.model_copy(update={"summarizer": "grpo"})})
+    assert next(lakes.lakes(grpo)).stages[3:] == ("tune_summarizer", "summarize_items")
 
 
 def test_what_is_learned_from_validation_users_is_that_of_the_first_lake(tmp_path: Path) -> None:
     asked = make_config(tmp_path, protocol="leave_one_out", methods=["mmsrarec", "popularity"], positions=8)
+    asked = asked.model_copy(
+        update={"summarize_items": asked.summarize_items.model_copy(update={"summarizer": "grpo"})}
+    )
     found = {lake.name: lake for lake in lakes.lakes(asked)}
-    assert {name: lake.stages for name, lake in found.items()} == {"fit": NIGHT, "fit, tuning": TUNING, "test": NIGHT}
+    tuned = (*NIGHT[:3], "tune_summarizer", *NIGHT[3:])
+    assert {name: lake.stages for name, lake in found.items()} == {"fit": tuned, "fit, tuning": TUNING, "test": NIGHT}
     assert [lake.config.lake.learned for lake in found.values()] == [None, None, f"{tmp_path}/fit"]
     test = lakes.place(asked, "test")
     assert test.lake.root == f"{tmp_path}/test" and test.learned("models/x") == f"{tmp_path}/fit/models/x"

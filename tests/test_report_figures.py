@@ -18,6 +18,7 @@ from mmsrarec.reports.page import figures, lists, looks, outcome, page, plots, s
 from mmsrarec.reports.page.tally import Tally
 from mmsrarec.reports.page.tonight import tonight
 from mmsrarec.storage import runs, tables
+from mmsrarec.training import curve
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,20 @@ def test_figures_of_an_earlier_run_are_shown_where_they_still_hold(measured: fig
     assert protocol.cell("mmsrarec", ("hr", 10))["value"] == 0.3
     (course,) = measured.courses
     assert (course.run_id, course.steps, course.values) == ("run-1", [1, 2], [3.0, 2.0])
+
+
+def test_each_reward_of_a_tuning_has_a_plot_of_its_own(own: Config) -> None:
+    names = ["reward_information", "reward_length", "reward_reconstruction"]
+    points = [point for step in (1, 2) for point in curve.points(step, **dict.fromkeys(names, step / 10))]
+    with runs.stage(own, "tune_summarizer", "run-2"):
+        curve.write(own, "run-2", "tune_summarizer", points)
+    found = figures.measure(own, tonight(own))
+    tuned = [course for course in found.courses if course.stage == "tune_summarizer"]
+    assert [course.name for course in tuned] == names
+    assert all((course.steps, course.values) == ([1, 2], [0.1, 0.2]) for course in tuned)
+    drawn = plots.draw(found)
+    for number, course in enumerate(found.courses):
+        assert course.name.replace("_", " ") in drawn[f"course-{number}"]
 
 
 def test_a_tally_that_is_added_up_on_the_way_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

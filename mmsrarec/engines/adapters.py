@@ -90,8 +90,14 @@ def describe(config: Config, kind: Kind) -> Adapter | None:
     return Adapter(**json.loads(found)) if found else None
 
 
+def save(config: Config, kind: Kind, folder: Path | None, why: str, facts: dict) -> Adapter:
+    """Put an adapter's folder (None: the backbone serves as it comes) and its card into the lake."""
+    return card(config, kind, put(config, kind, folder) if folder else None, why, facts)
+
+
 def put(config: Config, kind: Kind, folder: Path) -> str:
-    """Copy an adapter's folder into the lake, and return its name; what serves says the card alone (`save`)."""
+    """Copy an adapter's folder into the lake; its name, by which engines can be asked with it. It serves no stage
+    before it has its card."""
     settings = json.loads((folder / SETTINGS).read_text())
     settings["base_model_name_or_path"] = Template.of(config).content  # not where it happened to lie
     settings["target_modules"] = sorted(settings["target_modules"])
@@ -106,8 +112,8 @@ def put(config: Config, kind: Kind, folder: Path) -> str:
     return name
 
 
-def save(config: Config, kind: Kind, name: str | None, why: str, facts: dict) -> Adapter:
-    """Write the card: the adapter of this name serves from now on, or (None) the backbone as it comes."""
+def card(config: Config, kind: Kind, name: str | None, why: str, facts: dict) -> Adapter:
+    """From now on, the adapter of this name (None: the backbone as it comes) serves."""
     saved = Adapter(name, why, facts)
     files.write(_card(config, kind), json.dumps(saved.__dict__, indent=1).encode())
     return saved

@@ -17,7 +17,12 @@ from mmsrarec.errors import PlanError
 from mmsrarec.storage import tables
 from mmsrarec.storage.runs import Stage, seconds
 
-UNITS = {"summarize_items": "items", "recommend": "pairs", "evaluate": "pairs"}  # of the stages that ask an engine
+UNITS = {  # of the stages that ask an engine
+    "tune_summarizer": "items",
+    "summarize_items": "items",
+    "recommend": "pairs",
+    "evaluate": "pairs",
+}
 COLUMNS = ["stage", "status", "started_at", "finished_at", "prompt_tokens", "output_tokens", "versions", "notes"]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from mmsrarec.collaborative import checkpoint
 from mmsrarec.config import Config
+from mmsrarec.engines import adapters
 
 FUSED = ("fusion", "boosting")  # the methods that need all evidence
 
@@ -103,7 +104,8 @@ def asks_mllm(config: Config) -> bool:
 
 def _stages(config: Config) -> tuple[str, ...]:
     if asks_mllm(config):
-        return ("build_cf", "train_sasrec", "index_cf", "tune_summarizer", "summarize_items")
+        tuned = ("tune_summarizer",) if adapters.wanted(config, "summarizer") and not config.lake.learned else ()
+        return ("build_cf", "train_sasrec", "index_cf", *tuned, "summarize_items")
     if set(FUSED) & set(config.evaluation.methods):
         return ("build_cf", "train_sasrec", "index_cf")
     return ("build_cf", "train_sasrec") if config.sasrec.network in config.evaluation.methods else ("build_cf",)

@@ -18,7 +18,6 @@ from mmsrarec.engines import adapters, batch
 from mmsrarec.engines.answers import Answers
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Answer, Group, Request
-from mmsrarec.engines.untrusted import clean_text
 from mmsrarec.errors import InputError
 from mmsrarec.keywords import prompt
 from mmsrarec.storage import runs, tables
@@ -99,22 +98,28 @@ def requests(
     if options.use_images and image_hash:
         rendered = template.render(prompt.image_messages())
         ask_image = Request(rendered, "text", options.max_tokens, image, image_hash, adapter)
-    cleaned = clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
-    if cleaned:
-        rendered = _fitted(cleaned, template, config.engine.max_model_len - options.max_tokens)
+    asked, rendered = text_asked(config, template, text)
+    if asked:
         ask_text = Request(rendered, "text", options.max_tokens, adapter=adapter)
     return ask_image, ask_text
 
 
-def _fitted(text: str, template: Template, room: int) -> str:
-    """The text's prompt, the text cut until it has at most `room` tokens (some scripts take several a character)."""
+def text_asked(config: Config, template: Template, text: str | None) -> tuple[str, str]:
+    """An item's text as the model is asked about it, and that prompt; empty where there is nothing to ask about."""
+    options = config.summarize_items
+    cleaned = prompt.clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
+    return _fitted(cleaned, template, config.engine.max_model_len - options.max_tokens) if cleaned else ("", "")
+
+
+def _fitted(text: str, template: Template, room: int) -> tuple[str, str]:
+    """Text and prompt, the text cut until that has at most `room` tokens (some scripts take several a character)."""
     while True:
         rendered = template.render(prompt.text_messages(text))
         if not text or len(rendered.encode()) <= room:  # a token is a byte or more
-            return rendered
+            return text, rendered
         excess = len(template.tokenizer(rendered)["input_ids"]) - room
         if excess <= 0:
-            return rendered
+            return text, rendered
         text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
 
 

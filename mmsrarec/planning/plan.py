@@ -61,7 +61,8 @@ def plan(config: Config, stages: Iterable[str] = tuple(price.UNITS), piloted: Pi
 
 def require(config: Config, run_id: str, stages: list[str]) -> None:
     """Before the first of `stages`: raise PlanError where `budget` does not allow it and what is left of the run."""
-    if config.budget.limited and stages[0] in price.UNITS:
+    idle = stages[0] == "tune_summarizer" and not adapters.wanted(config, "summarizer")
+    if config.budget.limited and stages[0] in price.UNITS and not idle:
         delivery.recover(config)  # what was answered before the run was stopped is not ahead
         price.require(config, run_id, plan(config, stages))
 

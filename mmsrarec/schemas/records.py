@@ -89,12 +89,12 @@ RECORDS: dict[str, Table] = {
     "training_curves": Table(
         "A point of the course of a training.",
         ("run_id", "stage", "step", "name"),
-        ("train_sasrec",),
+        ("train_sasrec", "tune_summarizer"),
         {
             "run_id": RUN_ID,
             "stage": (STRING, "that trained; with a network's name behind it where that is not the main one"),
             "step": (LONG, "from 1; of SASRec, the epoch"),
-            "name": (STRING, "of the figure: loss, ndcg_at_10, …"),
+            "name": (STRING, "of the figure: loss, ndcg_at_10, reward_information, …"),
             "value": (DOUBLE, "the figure after the step"),
         },
     ),

@@ -149,6 +149,11 @@ def image_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode() + image.tobytes()).hexdigest()[:32]
 
 
+def blank() -> Image.Image:
+    """A white picture, for where one must stand."""
+    return Image.new("RGB", (56, 56), "white")
+
+
 def thumbnail(image: Image.Image, side: int) -> bytes:
     """A WebP of the picture, nowhere longer than `side` pixels; some 2 kB at 112."""
     small = image.copy()

@@ -1,27 +1,43 @@
 """The backbone for its trainers: its weights, and where the LoRA adapter goes: the language model's layers alone, since
 engines serve no adapter of the picture's."""
 
+from functools import cache
 from tempfile import mkdtemp
 from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from mmsrarec.config import Config, Tuning
 from mmsrarec.errors import ConfigError, ModelError
-from mmsrarec.storage import models
+from mmsrarec.storage import models, s3
+from mmsrarec.storage.scratch import Scratch
 
 
 def load(config: Config, settings: Tuning, model: str | None = None) -> Any:
     """The model that `config` names, or another one, in the number format of the training."""
-    name = model or models.place(config)
+    return _loaded(AutoModelForImageTextToText, config, settings, model or models.place(config))
+
+
+def language_model(config: Config, settings: Tuning, address: str) -> tuple[Any, Any]:
+    """A model of texts alone, where training computes, and its tokenizer; a folder, here or on S3, or a hub name."""
+    name = str(models.fetched(address, config.engine.trust_remote_code)) if s3.is_address(address) else address
+    found = _loaded(AutoModelForCausalLM, config, settings, name).eval().requires_grad_(False)
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.engine.trust_remote_code)
+    return placed(found, settings), tokenizer
+
+
+def placed(model: Any, settings: Tuning) -> Any:
+    """The model where the workers compute."""
+    return model.to("cuda" if settings.num_gpus else "cpu")
+
+
+def _loaded(kind: Any, config: Config, settings: Tuning, name: str) -> Any:
     chosen = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = chosen.get(settings.dtype, torch.bfloat16 if settings.num_gpus else torch.float32)
     try:
-        return AutoModelForImageTextToText.from_pretrained(
-            name, dtype=dtype, trust_remote_code=config.engine.trust_remote_code
-        )
+        return kind.from_pretrained(name, dtype=dtype, trust_remote_code=config.engine.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"model {name}: cannot be loaded for training ({' '.join(str(error).split())[:500]})"
@@ -53,9 +69,9 @@ def targets(wanted: list[str], model: Any) -> list[str]:
 
 
 def arguments(config: Config, settings: Tuning) -> dict[str, Any]:
-    """What every trainer of Hugging Face's is told; its own folder of checkpoints is of this machine."""
+    """What every trainer of Hugging Face's is told; its own folder of checkpoints goes with its process."""
     return {
-        "output_dir": mkdtemp(prefix="tuning-"),
+        "output_dir": mkdtemp(dir=_scratch().path),
         "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
@@ -76,3 +92,8 @@ def arguments(config: Config, settings: Tuning) -> dict[str, Any]:
         "data_seed": config.run.seed,
         "dataloader_num_workers": 0,
     }
+
+
+@cache
+def _scratch() -> Scratch:
+    return Scratch("tuning")

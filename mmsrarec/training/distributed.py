@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.fs
 import ray
@@ -22,13 +22,15 @@ from ray.train.torch import TorchTrainer
 from mmsrarec.config import Config, Tuning
 from mmsrarec.engines import cluster
 from mmsrarec.engines.batch import for_any_node
-from mmsrarec.errors import ModelError
+from mmsrarec.errors import ModelError, UserError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import files, s3
 from mmsrarec.training import curve
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+Answer = TypeVar("Answer")
 
 RESTARTS = 3  # of the workers, from the last checkpoint; then the stage fails
 KEPT = 2  # checkpoints
@@ -58,7 +60,7 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
     place, system = _storage(config)
     with cluster.joined(config, settings.workers), _followed(progress) as steps:
         examples = str(Path(job.examples).resolve()) if files.is_local(job.examples) else job.examples
-        anywhere = Job(for_any_node(config), settings, examples, job.more)
+        anywhere = replace(job, config=for_any_node(config), examples=examples)
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": anywhere, "build": build, "steps": steps},
@@ -81,6 +83,21 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
             raise ModelError(f"{_said(error)}; the same command goes on from the last checkpoint") from error
         with result.checkpoint.as_directory() as folder:
             return _brought(Path(folder) / CHECKPOINT, home)
+
+
+def once(job: Job, work: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What `work(job, *arguments)` returns in one process with what a worker has, its GPU if it has one."""
+    with cluster.joined(job.config, 1):
+        anywhere = replace(job, config=for_any_node(job.config))
+        options = {"num_cpus": 1, "num_gpus": job.settings.num_gpus, "max_retries": RESTARTS}
+        try:
+            return ray.get(ray.remote(**options)(work).remote(anywhere, *arguments))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise ModelError(f"{_said(error)}; run the same command again") from error
 
 
 def forget(config: Config, name: str) -> None:
@@ -149,7 +166,9 @@ def _work(told: dict[str, Any]) -> None:
         trainer.train()
         return
     with before.as_directory() as folder:
-        trainer.train(resume_from_checkpoint=str(Path(folder) / CHECKPOINT))
+        state = json.loads((Path(folder) / CHECKPOINT / STATE).read_text())
+        if state["global_step"] < state["max_steps"]:  # else it had ended, and its driver was killed behind it
+            trainer.train(resume_from_checkpoint=str(Path(folder) / CHECKPOINT))
 
 
 def _brought(checkpoint: Path, home: Path) -> list[curve.Point]:

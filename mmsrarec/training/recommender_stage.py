@@ -79,7 +79,7 @@ def _made(config: Config, stage: runs.Stage, kept: Adapter | None) -> Adapter:
             learned = _blend(config, stage, retriever, check, name)
             facts[BLENDS] = facts[BLENDS] | {config.recommend.scoring: learned}
     guard.check(config.lake.root)
-    return adapters.save(config, KIND, name, why, facts)
+    return adapters.card(config, KIND, name, why, facts)
 
 
 def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: lessons.Users, facts: dict) -> str:

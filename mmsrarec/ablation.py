@@ -5,6 +5,7 @@ the same (histories, networks, answers) is made once. Each row's figures are row
 own, and of the table `ablation` with its tokens and seconds.
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,17 @@ def _cell(row: dict | None) -> str:
         f"{scale * row[name]:.{digits}f}" if row[name] is not None else "" for name in ("value", "low", "high")
     )
     return f"{value}\n{low}-{high}" if low else value
+
+
+def main() -> None:
+    """python -m mmsrarec.ablation CONFIG FOLDER: every row as a configuration of its own."""
+    config_file, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    for name in ROWS:
+        head = (
+            f"# Row {name} of the ablation: {config_file.name} with this row's settings, made by mmsrarec.ablation.\n"
+        )
+        (folder / f"{name}.yaml").write_text(head + frozen(config_file, name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -39,6 +39,7 @@ def rewards_by_step(history: list[dict]) -> dict[int, float]:
     return {row["step"]: row["reward"] for row in history if "reward" in row}
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path: Path) -> None:
     config = tuning_lake.write(tmp_path, workers=2, steps=3)
     learned, _ = summarizer_data.drawn(config, Template.of(config))

@@ -209,6 +209,7 @@ def test_a_night_by_choice(cheap: Config) -> None:
     assert next(row for row in runs.ledger(cheap, "again"))["prompt_tokens"] == 0
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_by_choice(cheap: Config) -> None:
     (planned,) = plan(cheap, ["evaluate"])
     evaluate(cheap, "night")
@@ -236,6 +237,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return night(config)
 
 
+@pytest.mark.slow
 def test_a_night_of_whole_texts(plain: Config) -> None:
     recommend(plain, "night")
     stage = ledger(plain, "recommend")

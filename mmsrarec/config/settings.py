@@ -19,7 +19,6 @@ from mmsrarec.config.section import Section
 from mmsrarec.config.tuning import TuneRecommender, TuneSummarizer, Tuning
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "demo" / "backbone"
-BUNDLED_ADAPTERS = Path(__file__).parent.parent / "demo" / "adapters"
 
 
 class Config(Section):

@@ -24,8 +24,7 @@ class Tuning(Section):
 
     adapter: str | None = Field(
         None,
-        description="folder of a ready LoRA adapter that is served, s3:// too, so that nothing is trained; bundled: "
-        "the one for the sample shop",
+        description="folder of a ready LoRA adapter, as PEFT saves it, that is served, s3:// too; nothing is trained",
     )
     lora: Lora = Lora()
     workers: Positive = Field(1, description="processes that train, each on its own part of every step")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mmsrarec.config import BUNDLED_ADAPTERS, Config, Tuning
-from mmsrarec.engines.template import Template
+from mmsrarec.config import Config, Tuning
+from mmsrarec.engines.template import Template, folder_hash
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.storage import files, models, s3
 
@@ -56,16 +56,10 @@ def fingerprint(config: Config, kind: Kind) -> str:
         settings["network"] = config.sasrec.name
     before = [config.tune_summarizer] if wanted(config, "summarizer") or kind == "summarizer" else []
     for each in [*before, *([config.tune_recommender] if kind == "recommender" else [])]:
-        settings[type(each).__name__] = given(each) or each.model_dump(mode="json", exclude=BESIDE)
+        ready = folder_hash(str(local_folder(each.adapter))) if each.adapter else None
+        settings[type(each).__name__] = ready or each.model_dump(mode="json", exclude=BESIDE)
     parts = [ADAPTER_VERSION, kind, Template.of(config).content, settings, config.run.seed]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def given(settings: Tuning) -> str | None:
-    """The folder of the adapter that the configuration names itself."""
-    if settings.adapter != "bundled":
-        return settings.adapter
-    return str(BUNDLED_ADAPTERS / ("summarizer" if "steps" in type(settings).model_fields else "recommender"))
 
 
 def serving(config: Config, kind: Kind) -> Adapter:
@@ -143,8 +137,8 @@ def largest_rank(config: Config) -> int:
     """What engines must have room for: of the adapters that are served, else of those that could be."""
     ranks = [settings.lora.rank for settings in config.adapters]
     for settings in config.adapters:
-        if address := given(settings):
-            ranks.append(json.loads((local_folder(address) / SETTINGS).read_text())["r"])
+        if settings.adapter:
+            ranks.append(json.loads((local_folder(settings.adapter) / SETTINGS).read_text())["r"])
     return max(ranks)
 
 

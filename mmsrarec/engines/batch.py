@@ -155,15 +155,16 @@ def for_any_node(config: Config) -> Config:
     def whole(place: str | None) -> str | None:
         return str(Path(place).resolve()) if place and files.is_local(place) and Path(place).exists() else place
 
-    def own(place: str | None) -> str | None:
-        return place if place == "bundled" else whole(place)
-
     inputs = config.inputs.model_copy(update={"images": whole(config.inputs.images)})
     lake = config.lake.model_copy(update={"root": whole(config.lake.root), "learned": whole(config.lake.learned)})
-    found: dict = {"inputs": inputs, "lake": lake, "model": own(config.model)}
+    found: dict = {
+        "inputs": inputs,
+        "lake": lake,
+        "model": config.model if config.model == "bundled" else whole(config.model),
+    }
     for name in ("tune_summarizer", "tune_recommender"):
         section = getattr(config, name)
-        places = {"adapter": own(section.adapter)}
+        places = {"adapter": whole(section.adapter)}
         if name == "tune_summarizer":
             places["language_model"] = whole(section.language_model)
         found[name] = section.model_copy(update=places)

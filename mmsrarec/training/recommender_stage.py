@@ -71,8 +71,8 @@ def _made(config: Config, stage: runs.Stage, kept: Adapter | None) -> Adapter:
         name, why = None, "the configuration wants none"
         if kept:
             name, why = kept.name, kept.why
-        elif given := adapters.given(config.tune_recommender) if adapters.wanted(config, KIND) else None:
-            name, why = adapters.put(config, KIND, adapters.local_folder(given)), f"given: {Path(given).name}"
+        elif adapters.wanted(config, KIND) and (given := config.tune_recommender.adapter):
+            name, why = adapters.put(config, KIND, adapters.local_folder(given)), f"given: {given}"
         elif adapters.wanted(config, KIND):
             name, why = _trained(config, stage, retriever, teach, facts), "tuned"
         if config.recommend.blend:

@@ -48,7 +48,7 @@ def tune_summarizer(config: Config, run_id: str) -> None:
             stage.notes["skipped"] = "summarize_items.summarizer is not grpo"
             return
         stage.versions = {"model": Template.of(config).identity, "prompt": prompt.PROMPT_VERSION}
-        if address := adapters.given(config.tune_summarizer):
+        if address := config.tune_summarizer.adapter:
             why = f"the adapter serves: tune_summarizer.adapter={config.tune_summarizer.adapter}"
             found = adapters.save(config, "summarizer", adapters.local_folder(address), why, {})
         elif kept := _kept(config):

@@ -42,10 +42,11 @@ CURVES = {  # what TRL logs, by the name that the table has
 
 def tune_summarizer(config: Config, run_id: str) -> None:
     """Leave the card of an adapter in the lake; nothing where the configuration wants none."""
-    wanted = adapters.wanted(config, "summarizer")
-    with runs.stage(config, "tune_summarizer", run_id, READS if wanted else ()) as stage:
-        if not wanted:
-            stage.notes["skipped"] = "summarize_items.summarizer is not grpo"
+    wanted, here = adapters.wanted(config, "summarizer"), config.lake.learned is None
+    with runs.stage(config, "tune_summarizer", run_id, READS if wanted and here else ()) as stage:
+        if not wanted or not here:
+            nothing = "summarize_items.summarizer is not grpo"
+            stage.notes["skipped"] = f"that of {config.lake.learned}" if wanted else nothing
             return
         stage.versions = {"model": Template.of(config).identity, "prompt": prompt.PROMPT_VERSION}
         if address := config.tune_summarizer.adapter:

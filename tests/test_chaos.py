@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, Shop
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_night_that_is_killed_ends_like_an_undisturbed_one(shop: Shop, tmp_path: Path, kills: int) -> None:
     assert shop.first.returncode == 0, shop.first.stderr[-3000:]
     options = {"--kills": kills, "--seed": 11, "--calm": shop.folder / "lake", "--folder": tmp_path}

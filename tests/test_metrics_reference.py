@@ -11,6 +11,7 @@ QUESTIONS, ITEMS = 40, 30
 OURS = {"hit_rate": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
 
 
+@pytest.mark.slow
 def test_every_question_has_the_figures_that_ranx_gives_it() -> None:
     generator = np.random.default_rng(11)
     scores = np.argsort(generator.random((QUESTIONS, ITEMS)), axis=1).astype(float)

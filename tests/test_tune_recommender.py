@@ -29,7 +29,7 @@ def settings(folder: Path, **tuning: object) -> Config:
         "engine": ENGINE,
         "recommend": {"training": "multi_task", "blend": True, "top_k": 5},
         "tune_recommender": {
-            "users": 100,
+            "users": 70,
             "held_out": 0.6,
             "workers": 2,
             "lora": {"rank": 8},

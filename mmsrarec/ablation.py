@@ -67,11 +67,10 @@ ONCE = ("build_cf",)  # stages that no row changes
 
 def row(config: Config, name: str) -> Config:
     """The configuration of a row; the whole method stands beside all baselines, the others beside those that matter."""
-    values = _changed(config.model_dump(mode="json"), name)
-    if name.endswith(WHOLE):
-        values["evaluation"]["methods"] = [*(m for m in values["evaluation"]["methods"] if m != "mmsrarec"), "mmsrarec"]
-    else:
-        values["evaluation"]["methods"] = list(dict.fromkeys([config.evaluation.baseline, "fusion", "mmsrarec"]))
+    values = _changed(config.model_dump(mode="json", exclude_unset=True), name)  # what is not said is not made a wish
+    methods = list(config.evaluation.methods) if name.endswith(WHOLE) else [config.evaluation.baseline, "fusion"]
+    of_row = list(dict.fromkeys(method for method in methods if method != "mmsrarec"))
+    values.setdefault("evaluation", {})["methods"] = [*of_row, "mmsrarec"]
     return Config.model_validate(values)
 
 

@@ -64,3 +64,11 @@ def test_a_row_that_is_there_is_shown_and_not_run(tmp_path: Path, capsys: pytest
     assert len(ablation.ablate(config, ["ours_whole"])) == 2
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("ours_whole", "8.1", "1.07", "1.01-1.13", "1,234"))
+
+
+def test_what_a_configuration_leaves_unsaid_a_row_does_not_say() -> None:
+    """A default that is written out would be a demand: of columns, say, that the user's files have not."""
+    config = load(BASE)
+    row = ablation.row(config, "ours_without_stage_1")
+    assert row.inputs.model_fields_set == config.inputs.model_fields_set
+    assert row.evaluation.methods == ["sasrec", "fusion", "mmsrarec"]

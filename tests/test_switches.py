@@ -178,6 +178,7 @@ def test_a_compressed_prompt_has_a_short_line_per_item(cheap: Config) -> None:
         assert len(offered) == request.letters
 
 
+@pytest.mark.slow
 def test_a_night_by_choice(cheap: Config) -> None:
     (planned,) = plan(cheap, ["recommend"])
     requests = asked(cheap)
@@ -219,6 +220,7 @@ def test_it_is_evaluated_by_choice(cheap: Config) -> None:
     assert {row["metric"] for row in rows} >= {"hr", "ndcg", "auc"}
 
 
+@pytest.mark.slow
 def test_stories_and_the_page_are_told_of_such_a_night(cheap: Config, tmp_path: Path) -> None:
     make(cheap, str(tmp_path / "page.html"), "night")
     assert ">mug<" in (tmp_path / "page.html").read_text()

@@ -15,6 +15,7 @@ import pytest
 
 from mmsrarec.config import Config
 from mmsrarec.engines import adapters
+from mmsrarec.errors import InputError
 from mmsrarec.recommendation import blend
 from mmsrarec.storage import runs, tables
 from mmsrarec.training import lessons
@@ -27,7 +28,7 @@ def settings(folder: Path, **tuning: object) -> Config:
     config = fused_lake.settings(folder)
     values = config.model_dump(mode="json") | {
         "engine": ENGINE,
-        "recommend": {"training": "multi_task", "blend": True, "top_k": 5},
+        "recommend": {"training": "multi_task", "top_k": 5},
         "tune_recommender": {
             "users": 70,
             "held_out": 0.6,
@@ -70,19 +71,18 @@ def tuned(tmp_path_factory) -> tuple[Config, str]:
     return config, run_id
 
 
-def test_an_adapter_is_taught_by_two_workers_and_the_blend_by_those_who_were_not(tuned) -> None:
+def test_an_adapter_is_taught_by_two_workers(tuned) -> None:
     config, run_id = tuned
     card = adapters.serving(config, "recommender")
     assert card.name and card.why == "tuned"
     folder = Path(adapters.place(config, card.name))
     assert json.loads((folder / adapters.SETTINGS).read_text())["r"] == 8
     assert card.facts["examples_pointwise"] > card.facts["examples_choice"] > 0
-    assert blend.serving(config) is not None
     told = curve(config, run_id)
     assert min(told["loss"]) == 1 and len(told["loss"]) >= card.facts["batches"] // 2 - 1, "each worker has its part"
     assert set(told) >= {"loss_pointwise", "loss_choice", "loss_next_keywords", "loss_preference"}
     (row,) = [row for row in runs.ledger(config, run_id) if row["stage"] == "tune_recommender"]
-    assert row["notes"]["checked"]["lists"] > 0 and row["versions"]["adapter"] == card.name
+    assert row["versions"]["adapter"] == card.name
 
 
 def test_what_was_tuned_stays_while_settings_do(tuned, capsys) -> None:
@@ -117,6 +117,19 @@ def test_a_lesson_has_its_target_and_negatives_of_both_kinds(tuned) -> None:
         assert not set(items) & set(seen[question.task.user_id]) and set(question.rates) == set(items)
     kinds = {rate for question in asked for rate in question.rates.values()}
     assert max(kinds) / min(kinds) > 3, "items from all of the catalog are drawn more rarely than candidates"
+
+
+@pytest.mark.slow
+def test_the_blend_is_learned_by_those_who_were_not_taught_about_and_the_adapter_stays(tuned) -> None:
+    config, _ = tuned
+    before, run_id = adapters.serving(config, "recommender"), runs.new_run_id()
+    config = config.model_copy(update={"recommend": config.recommend.model_copy(update={"blend": True})})
+    with pytest.raises(InputError, match="run tune_recommender first"):
+        blend.serving(config)
+    tune_recommender(config, run_id)
+    (row,) = [row for row in runs.ledger(config, run_id) if row["stage"] == "tune_recommender"]
+    assert row["notes"]["checked"]["lists"] >= 20 and blend.serving(config) is not None
+    assert adapters.serving(config, "recommender").name == before.name
 
 
 KILLED = """

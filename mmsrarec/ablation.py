@@ -16,8 +16,8 @@ from rich.table import Table
 from mmsrarec import log
 from mmsrarec.config import Config
 from mmsrarec.errors import ConfigError
-from mmsrarec.evaluation import lakes, protocol
-from mmsrarec.pipeline import run_stage
+from mmsrarec.evaluation import lakes, protocol, report
+from mmsrarec.pipeline import make_lakes, timed
 from mmsrarec.progress import aside
 from mmsrarec.storage import lock, runs, tables
 
@@ -63,6 +63,7 @@ ROWS: dict[str, dict[str, Any]] = {
 SHOWN = (("full", "hr", 10), ("full", "ndcg", 10), ("full", "ratio_ndcg", 10), ("full", "ratio_ndcg_fusion", 10),
          ("sampled", "hr", 5), ("sampled", "ndcg", 5), ("sampled", "auc", 0))  # fmt: skip
 ONCE = ("build_cf",)  # stages that no row changes
+KEPT = ("metric", "k", "value", "low", "high", "users")  # of a row of `evaluation`
 
 
 def row(config: Config, name: str) -> Config:
@@ -119,12 +120,8 @@ def _known(config: Config, name: str) -> list[dict]:
 
 def _run(config: Config, name: str) -> list[dict]:
     run_id = f"{runs.new_run_id()}-{name}"
-    for lake in lakes.lakes(config):
-        for stage in lake.stages:
-            if stage not in ONCE or not tables.exists(lake.config.lake.root, "histories"):
-                with log.context(stage=stage):
-                    run_stage(stage, lake.config, lake.run(run_id))
-    run_stage("evaluate", config, run_id)
+    make_lakes(config, run_id, ONCE)
+    timed("evaluate", config, run_id)
     rows = _rows(config, name, run_id)
     tables.append(config.lake.root, "ablation", tables.from_rows("ablation", rows))
     return rows
@@ -150,9 +147,6 @@ def _rows(config: Config, name: str, run_id: str) -> list[dict]:
     ]
 
 
-KEPT = ("metric", "k", "value", "low", "high", "users")
-
-
 def _roots(config: Config) -> list[Config]:
     places = [config, lakes.place(config, "fit"), lakes.place(config, "test")]
     return list({each.lake.root: each for each in places}.values())
@@ -171,20 +165,10 @@ def show(rows: list[dict]) -> None:
     for name in dict.fromkeys(row["row"] for row in rows):
         own = [row for row in rows if row["row"] == name]
         cells = {(row["among"], row["metric"], row["k"]): row for row in own}
-        shown = [_cell(cells.get(column)) for column in SHOWN]
+        shown = [report.cell(cells.get(column)) for column in SHOWN]
         table.add_row(name, *shown, f"{own[0]['tokens']:,}", f"{own[0]['seconds']:,.0f}")
     with aside():
         log.console(180).print(table)
-
-
-def _cell(row: dict | None) -> str:
-    if row is None or row["value"] is None:
-        return "-"
-    scale, digits = (1, 2) if row["metric"].startswith("ratio") else (100, 1)
-    value, low, high = (
-        f"{scale * row[name]:.{digits}f}" if row[name] is not None else "" for name in ("value", "low", "high")
-    )
-    return f"{value}\n{low}-{high}" if low else value
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ A stage is a function (config, run_id) that reads and writes tables; nothing els
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import dropwhile
 
@@ -97,9 +97,9 @@ def _run_first(run: Run, left: list[str]) -> None:
     """The first of the stages that are left."""
     name, config = left[0], run.config
     if name == "evaluate":
-        _make_lakes(config, run.run_id)
+        make_lakes(config, run.run_id)
     _affordable(config, run.run_id, left)
-    _timed(name, config, run.run_id)
+    timed(name, config, run.run_id)
     metrics.write(config)
 
 
@@ -108,22 +108,24 @@ def _affordable(config: Config, run_id: str, left: list[str]) -> None:
         importlib.import_module("mmsrarec.planning.plan").require(config, run_id, left)
 
 
-def _make_lakes(config: Config, run_id: str) -> None:
-    """The lakes of evaluation.protocol, as far as this run has not made them: they keep its stages in their ledgers."""
+def make_lakes(config: Config, run_id: str, once: Collection[str] = ()) -> None:
+    """The lakes of evaluation.protocol, as far as this run has not made them: they keep its stages in their ledgers.
+    The stages `once` are left out of a lake that has histories."""
     for lake in importlib.import_module("mmsrarec.evaluation.lakes").lakes(config):
         lake_run = lake.run(run_id)
         rows = runs.ledger(lake.config, lake_run)
         done = {row["stage"] for row in rows if row["status"] == "completed"}
+        done |= set(once) if tables.exists(lake.config.lake.root, "histories") else set()
         left = list(dropwhile(done.__contains__, lake.stages))
         for number, name in enumerate(left):
             tables.delete(lake.config.lake.root, "rejects", f"run_id = '{lake_run}' AND stage = '{name}'")
             with log.context(stage=name):
                 log.say(f"{name}: of {lake.name}, {lake.config.lake.root}", "lake_stage")
                 _affordable(lake.config, lake_run, left[number:])
-                _timed(name, lake.config, lake_run)
+                timed(name, lake.config, lake_run)
 
 
-def _timed(name: str, config: Config, run_id: str) -> None:
+def timed(name: str, config: Config, run_id: str) -> None:
     """Run a stage and say what it has done: the line that stays of it on a terminal."""
     started = time.monotonic()
     with under_way(name):

@@ -136,7 +136,7 @@ def test_an_adapter_serves_until_its_days_are_over(tmp_path: Path) -> None:
             update={"run": tuning_lake.settled(tmp_path).run.model_copy(update={"date": date})}
         )
         adapters.save(config, "summarizer", None, "for a test", {"tuned_on": "2026-03-01"})
-        assert (summarizer_stage._kept(config) is not None) == kept
+        assert (adapters.kept(config, "summarizer") is not None) == kept
 
 
 def test_the_course_of_a_training_has_each_reward_by_itself() -> None:

@@ -85,6 +85,10 @@ class Run(Section):
     def run_date(self) -> str:
         return self.date or datetime.now(UTC).date().isoformat()
 
+    def days_from(self, day: str) -> int:
+        """How many days the run's date is from another one, before or after."""
+        return abs((datetime.fromisoformat(self.run_date) - datetime.fromisoformat(day)).days)
+
 
 class Spark(Section):
     """The Spark session, where no spark-submit has made one."""

@@ -112,13 +112,13 @@ class Config(Section):
         return str(BUNDLED_MODEL) if self.model == "bundled" else self.model
 
     @property
-    def adapters(self) -> list[Tuning]:
-        """The settings of the LoRA adapters that engines are asked with."""
-        found: list[Tuning] = []
+    def adapters(self) -> dict[str, Tuning]:
+        """The settings of the LoRA adapters that engines are asked with, by kind."""
+        found: dict[str, Tuning] = {}
         if self.summarize_items.summarizer == "grpo":
-            found.append(self.tune_summarizer)
+            found["summarizer"] = self.tune_summarizer
         if self.recommend.training != "untrained":
-            found.append(self.tune_recommender)
+            found["recommender"] = self.tune_recommender
         return found
 
     @property

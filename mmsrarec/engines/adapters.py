@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mmsrarec.config import Config, Tuning
 from mmsrarec.engines.template import Template, folder_hash
@@ -20,8 +20,10 @@ from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.storage import files, models, s3
 
 Kind = Literal["summarizer", "recommender"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER_VERSION = 1  # of everything that decides an adapter besides data, settings and seed
+TUNED_ON = "tuned_on"  # of a card's facts: the run's date
 # Settings that do not decide what is learned.
 BESIDE = {"adapter", "refresh_days", "save_every"}
 UNTAUGHT = {"top_k", "because", "blend", "scoring"}  # of `recommend`: what is done with the scores
@@ -42,9 +44,7 @@ def tuning(config: Config, kind: Kind) -> Tuning:
 
 def wanted(config: Config, kind: Kind) -> bool:
     """Whether the configuration asks for an adapter of this kind."""
-    if kind == "summarizer":
-        return config.summarize_items.summarizer == "grpo"
-    return config.recommend.training != "untrained"
+    return kind in config.adapters
 
 
 def fingerprint(config: Config, kind: Kind) -> str:
@@ -82,6 +82,14 @@ def describe(config: Config, kind: Kind) -> Adapter | None:
     """The card; None where this variant was never tuned."""
     found = files.read(_card(config, kind))
     return Adapter(**json.loads(found)) if found else None
+
+
+def kept(config: Config, kind: Kind) -> Adapter | None:
+    """The card, if there is one and refresh_days lets it serve on; one without facts[TUNED_ON] has no age."""
+    found, days = describe(config, kind), tuning(config, kind).refresh_days
+    if found is None or days is None or TUNED_ON not in found.facts:
+        return found
+    return found if config.run.days_from(found.facts[TUNED_ON]) < days else None
 
 
 def save(config: Config, kind: Kind, folder: Path | None, why: str, facts: dict) -> Adapter:
@@ -135,8 +143,8 @@ def local_folder(address: str) -> Path:
 
 def largest_rank(config: Config) -> int:
     """What engines must have room for: of the adapters that are served, else of those that could be."""
-    ranks = [settings.lora.rank for settings in config.adapters]
-    for settings in config.adapters:
+    ranks = [settings.lora.rank for settings in config.adapters.values()]
+    for settings in config.adapters.values():
         if settings.adapter:
             ranks.append(json.loads((local_folder(settings.adapter) / SETTINGS).read_text())["r"])
     return max(ranks)

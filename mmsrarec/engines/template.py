@@ -6,6 +6,7 @@ Works with the processor or tokenizer of any MLLM (Qwen2.5-VL, InternVL, LLaVA);
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,18 @@ class Template:
             return self._ids(prompt) + [image_name] * (image.width * image.height // 28**2)
         picture = getattr(self._processor, "image_token_id", None)
         return [image_name if token == picture else token for token in found]
+
+    def fitted(self, text: str, room: int, rendered: Callable[[str], str] = str) -> tuple[str, str]:
+        """The text and what is `rendered` of it, the text cut until that has at most `room` tokens (some scripts take
+        several a character)."""
+        while True:
+            whole = rendered(text)
+            if not text or len(whole.encode()) <= room:  # a token is a byte or more
+                return text, whole
+            excess = len(self._ids(whole)) - room
+            if excess <= 0:
+                return text, whole
+            text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:

@@ -48,9 +48,8 @@ def run(config: Config, stage: Stage, retriever: Retriever, test: TestSet) -> Ou
     p_yes = answers["p_yes"].to_pylist()
     if blending:
         priors = np.concatenate([one.priors for one in asked])
-        p_yes = [
-            None if p is None else blending.score(p, prior) for p, prior in zip(p_yes, priors.tolist(), strict=True)
-        ]
+        both = zip(p_yes, priors.tolist(), strict=True)
+        p_yes = [blend.blended(blending, p, prior) for p, prior in both]
     scores = dict(zip(_keys(answers), p_yes, strict=True))
     ordered = orders(test, candidates, scores)
     ranks = full(test, ordered)

@@ -84,7 +84,8 @@ def made_from(config: Config) -> str:
     versions = Template.of(config).identity, prompt.version(config.recommend), keywords_prompt.PROMPT_VERSION
     rules = config.rules.model_dump(mode="json", exclude={"exclude_users", "exclude_users_file"})
     hashes = [model.get("model_hash") for model in trained]
-    cards = [adapters.describe(config, "summarizer"), adapters.describe(config, "recommender")]
+    learned = [*config.adapters, *(["recommender"] if config.recommend.blend else [])]
+    cards = [adapters.describe(config, kind) for kind in adapters.KINDS if kind in learned]
     tuned = [card and (card.name, card.facts.get("blends")) for card in cards]
     others = config.dataset, config.run.seed, config.index.positions, hashes, rules, tuned
     parts = [getattr(config, name).model_dump(mode="json") for name in names]

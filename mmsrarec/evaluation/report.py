@@ -51,7 +51,7 @@ def _table(protocol: str, rows: Rows, baseline: str) -> Table:
     table.add_column("seconds", justify="right")
     cells = {(row["method"], row["metric"], row["k"]): row for row in rows}
     for method, seconds in {row["method"]: row["seconds"] for row in rows}.items():
-        values = (_cell(cells.get((method, *metric))) for metric in metrics)
+        values = (cell(cells.get((method, *metric))) for metric in metrics)
         table.add_row(method, *values, f"{seconds:.1f}")
     return table
 
@@ -85,7 +85,8 @@ def _short(own: dict | None, ratio: dict | None) -> str:
     return f"{100 * own['value']:.1f}" + (f" x{ratio['value']:.2f}" if ratio and ratio["value"] is not None else "")
 
 
-def _cell(row: dict | None) -> str:
+def cell(row: dict | None) -> str:
+    """The value of a row of `evaluation` over its interval, if it has one."""
     if row is None or row["value"] is None:
         return "-"
     scale, digits = (1, 2) if row["metric"].startswith("ratio") else (100, 1)

@@ -108,19 +108,10 @@ def text_asked(config: Config, template: Template, text: str | None) -> tuple[st
     """An item's text as the model is asked about it, and that prompt; empty where there is nothing to ask about."""
     options = config.summarize_items
     cleaned = prompt.clean_text(text, template.special_tokens, options.max_text_chars) if options.use_text else ""
-    return _fitted(cleaned, template, config.engine.max_model_len - options.max_tokens) if cleaned else ("", "")
-
-
-def _fitted(text: str, template: Template, room: int) -> tuple[str, str]:
-    """Text and prompt, the text cut until that has at most `room` tokens (some scripts take several a character)."""
-    while True:
-        rendered = template.render(prompt.text_messages(text))
-        if not text or len(rendered.encode()) <= room:  # a token is a byte or more
-            return text, rendered
-        excess = len(template.tokenizer(rendered)["input_ids"]) - room
-        if excess <= 0:
-            return text, rendered
-        text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
+    room = config.engine.max_model_len - options.max_tokens
+    if not cleaned:
+        return "", ""
+    return template.fitted(cleaned, room, lambda text: template.render(prompt.text_messages(text)))
 
 
 def groups_of(

@@ -3,8 +3,9 @@ for `serving`.
 
     score = sigmoid(a * log-odds(p_yes) + b * prior + shift)
 
-a and b are those of a conditional logit over the lists of validation users whom neither the adapter nor the pre-ranker
-has learned from; the shift, which orders nothing, puts the middle of those lists at one half.
+a and b are those of a conditional logit over the lists of validation users whom the adapter was not taught about (the
+pre-ranker, with its few weights, has learned from them, too); the shift, which orders nothing, puts the middle of those
+lists at one half.
 """
 
 import math
@@ -52,6 +53,11 @@ def serving(config: Config) -> Blend | None:
         raise InputError(f"{place}: no blend for these settings; run tune_recommender first")
     learned = card.facts["blends"][config.recommend.scoring]
     return Blend(**{field.name: learned[field.name] for field in fields(Blend)})
+
+
+def blended(blend: Blend | None, p_yes: float | None, prior: float | None) -> float | None:
+    """The blend's score; None without a blend, and of what the engine has not answered."""
+    return None if blend is None or p_yes is None else blend.score(p_yes, prior)
 
 
 @dataclass(frozen=True)

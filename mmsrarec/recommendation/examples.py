@@ -15,7 +15,7 @@ from typing import Literal
 
 from mmsrarec.engines.template import Template
 from mmsrarec.recommendation import prompt, scoring
-from mmsrarec.recommendation.task import Task
+from mmsrarec.recommendation.task import Candidate, Task
 
 Instruction = Literal["pointwise", "choice", "next_keywords", "preference"]
 SOUGHT = 6  # keywords of an answer about a preference
@@ -30,6 +30,11 @@ class Question:
     task: Task
     target: str
     rates: Mapping[str, float]
+
+    @property
+    def taken(self) -> Candidate:
+        """The target as the task has it."""
+        return next(candidate for candidate in self.task.candidates if candidate.item_id == self.target)
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,7 @@ class Writer:
             yield Example("pointwise", task.user_id, request.prompt, answer, offset=offset)
 
     def _choice(self, question: Question, rng: random.Random) -> Iterator[Example]:
-        task = question.task
-        target = next(candidate for candidate in task.candidates if candidate.item_id == question.target)
+        task, target = question.task, question.taken
         others = [candidate for candidate in task.candidates if candidate is not target]
         shown = [target, *rng.sample(others, min(len(others), self.choices - 1))]
         rng.shuffle(shown)
@@ -90,16 +94,14 @@ class Writer:
             yield Example("choice", task.user_id, text, prompt.LETTERS[shown.index(target)])
 
     def _next(self, question: Question, _: random.Random) -> Iterator[Example]:
-        task = question.task
-        keywords = next(one.keywords for one in task.candidates if one.item_id == question.target)
+        task, keywords = question.task, question.taken.keywords
         if keywords and task.history:
             user = prompt.user_text(*task.shown, prompt.NEXT)
             yield Example("next_keywords", task.user_id, self._asked(user, task.with_texts), ", ".join(keywords))
 
     def _preference(self, question: Question, _: random.Random) -> Iterator[Example]:
         """What history and target share, then what the history has most often; the latest of equally frequent ones."""
-        task = question.task
-        target = next(one.keywords for one in task.candidates if one.item_id == question.target)
+        task, target = question.task, question.taken.keywords
         counts = Counter(word for item in reversed(task.history) for word in dict.fromkeys(item))
         sought = sorted(counts, key=lambda word: (word not in target, -counts[word]))[:SOUGHT]
         if sought:
@@ -111,9 +113,4 @@ class Writer:
             )
 
     def _asked(self, text: str, with_texts: bool) -> str:
-        return self.template.render(
-            [
-                {"role": "system", "content": prompt.SYSTEM_OF_TEXTS if with_texts else prompt.SYSTEM},
-                {"role": "user", "content": [{"type": "text", "text": text}]},
-            ]
-        )
+        return self.template.render(prompt.messages(text, None, with_texts=with_texts))

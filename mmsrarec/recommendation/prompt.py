@@ -52,11 +52,12 @@ def candidate_text(keywords: list[str], levels: str | None) -> str:
     return f"Candidate: {_joined(keywords)}{evidence}"
 
 
-def messages(user: str, candidate: str, with_image: bool = False, with_texts: bool = False) -> list[dict]:
+def messages(user: str, candidate: str | None, with_image: bool = False, with_texts: bool = False) -> list[dict]:
     """The chat; the candidate's picture, if shown, stands after the user and before the candidate's keywords.
-    `with_texts`: what is said of items is their texts."""
+    `with_texts`: what is said of items is their texts. No candidate: the user's part alone asks."""
     image = [{"type": "image"}] if with_image else []
-    content = [{"type": "text", "text": user}, *image, {"type": "text", "text": candidate}]
+    last = [] if candidate is None else [{"type": "text", "text": candidate}]
+    content = [{"type": "text", "text": user}, *image, *last]
     system = SYSTEM_OF_TEXTS if with_texts else SYSTEM
     return [{"role": "system", "content": system}, {"role": "user", "content": content}]
 

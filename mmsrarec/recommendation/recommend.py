@@ -148,8 +148,8 @@ def _by_user(candidates: pa.Table) -> dict[str, list[dict]]:
 def _scored(night: Night, candidate: dict, p_yes: dict[str, float | None]) -> Scored:
     item_id = candidate["item_id"]
     p, known = p_yes[item_id], (night.keywords.get(item_id, []), night.servable.get(item_id))
-    blended = None if p is None or night.blend is None else night.blend.score(p, candidate["prior"])
-    return Scored(item_id, p, candidate["cf_score"], candidate["source"], *known, blended)
+    both = blend.blended(night.blend, p, candidate["prior"])
+    return Scored(item_id, p, candidate["cf_score"], candidate["source"], *known, both)
 
 
 def _list(config: Config, night: Night, task: Task, seen: list[str], scored: list[Scored]) -> list[dict]:

@@ -23,10 +23,5 @@ def texts(config: Config, template: Template, filters: list | None = None) -> di
 
 
 def fitted(text: str, template: Template, room: int) -> str:
-    """The text, cut until it has at most `room` tokens (some scripts take several a character)."""
-    while len(text.encode()) > room:  # a token is a byte or more
-        excess = len(template.token_ids(text)) - room
-        if excess <= 0:
-            break
-        text = text[: -max(1, excess // 4)].rstrip()  # a character is at most 4 tokens
-    return text
+    """The text, cut until it has at most `room` tokens."""
+    return template.fitted(text, room)[0]

@@ -84,9 +84,8 @@ def ranking(config: Config, user_id: str) -> Ranking:
     blending = blend.serving(config)
 
     def scored_of(item_id: str, row: dict) -> Scored:
-        p = found[item_id]
-        blended = None if p is None or blending is None else blending.score(p, row["prior"])
-        return Scored(item_id, p, row["cf_score"], row["source"], [], category.get(item_id), blended)
+        both = blend.blended(blending, found[item_id], row["prior"])
+        return Scored(item_id, found[item_id], row["cf_score"], row["source"], [], category.get(item_id), both)
 
     scored = [scored_of(item_id, row) for item_id, row in zip(named, known.pairs.to_pylist(), strict=True)]
     seen = set(known.users["item_ids"][0].as_py())

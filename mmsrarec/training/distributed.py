@@ -20,7 +20,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from mmsrarec.config import Config, Tuning
-from mmsrarec.engines import cluster
+from mmsrarec.engines import adapters, cluster
 from mmsrarec.engines.batch import for_any_node
 from mmsrarec.errors import ModelError, UserError
 from mmsrarec.progress import Progress
@@ -172,7 +172,7 @@ def _work(told: dict[str, Any]) -> None:
 
 
 def _brought(checkpoint: Path, home: Path) -> list[curve.Point]:
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
+    for file in (adapters.SETTINGS, adapters.WEIGHTS):
         (home / file).write_bytes((checkpoint / file).read_bytes())
     return logged(json.loads((checkpoint / STATE).read_text())["log_history"])
 

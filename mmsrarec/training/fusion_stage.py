@@ -29,10 +29,10 @@ MIN_HISTORY = 1
 
 def train_fusion(config: Config, run_id: str) -> None:
     """Write models/fusion.json; nothing where `retrieve.fusion.enabled` is false."""
-    enabled, here = config.retrieve.fusion.enabled, config.lake.learned is None
-    with runs.stage(config, "train_fusion", run_id, READS if enabled and here else ()) as stage:
-        if not enabled or not here:
-            stage.notes["skipped"] = f"that of {config.lake.learned}" if enabled else "retrieve.fusion.enabled is false"
+    nothing = nothing_to_learn(config, config.retrieve.fusion.enabled, "retrieve.fusion.enabled is false")
+    with runs.stage(config, "train_fusion", run_id, () if nothing else READS) as stage:
+        if nothing:
+            stage.notes["skipped"] = nothing
             return
         with Retriever(config) as retriever:
             made_from = fingerprint(config, retriever.learned)
@@ -45,6 +45,14 @@ def train_fusion(config: Config, run_id: str) -> None:
                 fusion.save(fusion.place(config), replace(found, facts=found.facts | {"made_from": made_from}))
             stage.versions |= {"sasrec": retriever.model_hash, "fusion": found.hash}
             stage.notes |= found.facts
+
+
+def nothing_to_learn(config: Config, wanted: bool, otherwise: str) -> str | None:
+    """Why a stage that learns from validation users has nothing to do: it is not wanted, for the reason given
+    `otherwise`, or another lake has learned it (lake.learned). None where it has."""
+    if not wanted:
+        return otherwise
+    return f"that of {config.lake.learned}" if config.lake.learned else None
 
 
 def fingerprint(config: Config, networks_hash: str) -> str:

@@ -17,6 +17,7 @@ from mmsrarec.collaborative import embed
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
+from mmsrarec.evaluation import cascade
 from mmsrarec.recommendation.examples import Question
 from mmsrarec.recommendation.task import Known, keywords_by_item, tasks
 from mmsrarec.recommendation.texts import texts
@@ -54,12 +55,12 @@ def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Ques
     """A question per user: the target, hard negatives from its candidates, random ones from the rest of the catalog."""
     rng = np.random.default_rng(config.run.seed)
     similar = retriever.similar_users(asked.users)
-    named = by_user(retriever.candidates(asked.users, similar))
+    named = cascade.by_user(retriever.candidates(asked.users, similar))
     servable = retriever.servable.to_pylist()
     pairs: dict[str, list[str]] = {name: [] for name in PAIRS}
     rates: dict[str, dict[str, float]] = {}
     for user, target in zip(asked.users.to_pylist(), asked.targets.to_pylist(), strict=True):
-        pool = named.get(user["user_id"], [])
+        pool = list(named.get(user["user_id"], ()))
         rates[user["user_id"]] = drawn = _drawn(rng, config, target, (pool, servable), set(user["item_ids"]))
         pairs["user_id"] += [user["user_id"]] * len(drawn)
         pairs["item_id"] += list(drawn)
@@ -91,14 +92,6 @@ def _drawn(
     return {item: known[0] if item in inside else known[1] for item in (drawn[n] for n in rng.permutation(len(drawn)))}
 
 
-def by_user(candidates: pa.Table) -> dict[str, list[str]]:
-    """The candidates' item_ids of each user, in their order."""
-    found: dict[str, list[str]] = {}
-    for user, item in zip(candidates["user_id"].to_pylist(), candidates["item_id"].to_pylist(), strict=True):
-        found.setdefault(user, []).append(item)
-    return found
-
-
 def _keywords(config: Config) -> dict[str, list[str]]:
     return keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
 
@@ -109,11 +102,12 @@ def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> tup
     similar = retriever.similar_users(asked.users)
     candidates = retriever.candidates(asked.users, similar)
     targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
-    named = by_user(candidates)
+    named = cascade.by_user(candidates)
     fit = [user for user, target in targets.items() if target in named.get(user, ())][:most]
-    users = asked.users.filter(pc.is_in(asked.users["user_id"], pa.array(fit, pa.string())))
-    candidates = candidates.filter(pc.is_in(candidates["user_id"], pa.array(fit, pa.string())))
-    similar = similar.filter(pc.is_in(similar["user_id"], pa.array(fit, pa.string())))
+    chosen = pa.array(fit, pa.string())
+    users, candidates, similar = (
+        table.filter(pc.is_in(table["user_id"], chosen)) for table in (asked.users, candidates, similar)
+    )
     evidence = retriever.evidence(users, candidates, similar)
     known = Known(users, similar, candidates, evidence, _keywords(config))
     return known, candidates, {user: targets[user] for user in fit}

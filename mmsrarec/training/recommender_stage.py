@@ -8,8 +8,6 @@ from its last checkpoint.
 
 import hashlib
 import json
-from datetime import date
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -26,6 +24,7 @@ from mmsrarec.recommendation.examples import Writer
 from mmsrarec.storage import files, guard, runs
 from mmsrarec.storage.scratch import Scratch
 from mmsrarec.training import curve, distributed, lessons, recommender_sft
+from mmsrarec.training.fusion_stage import nothing_to_learn
 
 READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
 KIND: Final = "recommender"
@@ -36,13 +35,13 @@ FEWEST = 20  # lists, below which nothing can be learned from them
 
 def tune_recommender(config: Config, run_id: str) -> None:
     """Write the card and the adapter; nothing where neither recommend.training nor recommend.blend asks for it."""
-    wanted, here = adapters.wanted(config, KIND) or config.recommend.blend, config.lake.learned is None
-    with runs.stage(config, "tune_recommender", run_id, READS if wanted and here else ()) as stage:
-        if not wanted or not here:
-            nothing = "recommend.training is untrained and recommend.blend is false"
-            stage.notes["skipped"] = f"that of {config.lake.learned}" if wanted else nothing
+    wanted = adapters.wanted(config, KIND) or config.recommend.blend
+    nothing = nothing_to_learn(config, wanted, "recommend.training is untrained and recommend.blend is false")
+    with runs.stage(config, "tune_recommender", run_id, () if nothing else READS) as stage:
+        if nothing:
+            stage.notes["skipped"] = nothing
             return
-        kept = _kept(config)
+        kept = adapters.kept(config, KIND)
         if kept and (not config.recommend.blend or config.recommend.scoring in kept.facts[BLENDS]):
             log.say("tune_recommender: the model and the settings are the same, the adapter stays", "unchanged")
             stage.notes["skipped"], card = "same model and settings", kept
@@ -52,18 +51,9 @@ def tune_recommender(config: Config, run_id: str) -> None:
         stage.notes |= card.facts
 
 
-def _kept(config: Config) -> Adapter | None:
-    present, settings = adapters.describe(config, KIND), config.tune_recommender
-    if present is None or settings.refresh_days is None:
-        return present
-    made = date.fromisoformat(present.facts["made_on"])
-    age = abs((date.fromisoformat(config.run.run_date) - made).days)
-    return present if age < settings.refresh_days else None
-
-
 def _made(config: Config, stage: runs.Stage, kept: Adapter | None) -> Adapter:
     """The card; of one that is kept only the blend is missing."""
-    facts: dict = {"made_on": config.run.run_date, BLENDS: {}} if kept is None else {**kept.facts}
+    facts: dict = {adapters.TUNED_ON: config.run.run_date, BLENDS: {}} if kept is None else {**kept.facts}
     with Retriever(config) as retriever:
         stage.versions |= {"model": Template.of(config).identity, "sasrec": retriever.model_hash}
         teach, check = lessons.split(config)
@@ -93,7 +83,7 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     if config.recommend.training == "multi_task":
         mix = {str(instruction): weight for instruction, weight in settings.mix.items()}
     writer = Writer(template, scoring.room(config), mix, words, settings.choices, config.run.seed)
-    asked = (question for question in lessons.lessons(config, retriever, teach))
+    asked = lessons.lessons(config, retriever, teach)
     examples = [example for question in asked for example in writer.examples(question)]
     rows = recommender_sft.tokenized(examples, template)
     counts = {f"examples_{kind}": sum(row["instruction"] == kind for row in rows) for kind in mix}
@@ -109,7 +99,7 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
         course = distributed.run(job, name, recommender_sft.build, scratch.path, progress)
         guard.check(config.lake.root)
         curve.write(config, stage.run_id, stage.name, course)
-        made = adapters.put(config, KIND, Path(scratch.path))
+        made = adapters.put(config, KIND, scratch.path)
     distributed.forget(config, name)
     files.delete(data)
     return made

@@ -14,7 +14,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 
 import numpy as np
@@ -142,11 +141,10 @@ def _kept(config: Config, present: dict, data: TrainingData) -> str | None:
         return "nothing has changed"
     if facts.get("settings") != _settings(config):
         return None
-    age = abs((date.fromisoformat(config.run.run_date) - date.fromisoformat(facts["trained_on"])).days)
     before = checkpoint.load(checkpoint.folder(config)).vocabulary
     known = pc.index_in(data.vocabulary, value_set=before).is_valid().to_numpy(False)
     unknown = 1 - known[data.training.codes].mean()
-    if age >= config.sasrec.refresh_days or unknown > MOST_UNKNOWN:
+    if config.run.days_from(facts["trained_on"]) >= config.sasrec.refresh_days or unknown > MOST_UNKNOWN:
         return None
     return f"trained on {facts['trained_on']}, sasrec.refresh_days={config.sasrec.refresh_days}"
 

@@ -9,7 +9,6 @@ goes on from its last checkpoint.
 
 import hashlib
 import json
-from datetime import date
 from pathlib import Path
 
 from mmsrarec import log
@@ -22,6 +21,7 @@ from mmsrarec.storage import files, guard, runs
 from mmsrarec.storage.scratch import Scratch
 from mmsrarec.training import curve, distributed, summarizer_data, summarizer_grpo, summarizer_trial
 from mmsrarec.training.distributed import Job
+from mmsrarec.training.fusion_stage import nothing_to_learn
 from mmsrarec.training.summarizer_data import Item
 
 READS = ("catalog", "histories")
@@ -42,17 +42,17 @@ CURVES = {  # what TRL logs, by the name that the table has
 
 def tune_summarizer(config: Config, run_id: str) -> None:
     """Leave the card of an adapter in the lake; nothing where the configuration wants none."""
-    wanted, here = adapters.wanted(config, "summarizer"), config.lake.learned is None
-    with runs.stage(config, "tune_summarizer", run_id, READS if wanted and here else ()) as stage:
-        if not wanted or not here:
-            nothing = "summarize_items.summarizer is not grpo"
-            stage.notes["skipped"] = f"that of {config.lake.learned}" if wanted else nothing
+    wanted = adapters.wanted(config, "summarizer")
+    nothing = nothing_to_learn(config, wanted, "summarize_items.summarizer is not grpo")
+    with runs.stage(config, "tune_summarizer", run_id, () if nothing else READS) as stage:
+        if nothing:
+            stage.notes["skipped"] = nothing
             return
         stage.versions = {"model": Template.of(config).identity, "prompt": prompt.PROMPT_VERSION}
         if address := config.tune_summarizer.adapter:
             why = f"the adapter serves: tune_summarizer.adapter={config.tune_summarizer.adapter}"
             found = adapters.save(config, "summarizer", adapters.local_folder(address), why, {})
-        elif kept := _kept(config):
+        elif kept := adapters.kept(config, "summarizer"):
             found, stage.notes["skipped"] = kept, "same model and settings"
         else:
             found = _made(config, stage)
@@ -66,20 +66,12 @@ def curves(points: list[curve.Point]) -> list[curve.Point]:
     return [(step, CURVES[name], value) for step, name, value in points if name in CURVES]
 
 
-def _kept(config: Config) -> Adapter | None:
-    found, days = adapters.describe(config, "summarizer"), config.tune_summarizer.refresh_days
-    if found is None or days is None or "tuned_on" not in found.facts:
-        return found
-    age = abs((date.fromisoformat(config.run.run_date) - date.fromisoformat(found.facts["tuned_on"])).days)
-    return found if age < days else None
-
-
 def _made(config: Config, stage: runs.Stage) -> Adapter:
     settings = config.tune_summarizer
     learned, held_out = summarizer_data.drawn(config, Template.of(config))
     questions = summarizer_data.questions(config, learned)
     stage.rows_in = len(questions)
-    facts = {"tuned_on": config.run.run_date, "items": len(learned), "held_out": len(held_out)}
+    facts = {adapters.TUNED_ON: config.run.run_date, "items": len(learned), "held_out": len(held_out)}
     facts |= {"questions": len(questions), "steps": settings.steps}
     least = settings.prompts * settings.workers * settings.accumulation
     if len(questions) < least or len(held_out) < summarizer_trial.FEWEST:

@@ -3,6 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+from deltalake import write_deltalake
+
 from mmsrarec.storage import tables
 
 ROWS = [
@@ -38,3 +41,20 @@ def test_a_table_as_it_was(tmp_path: Path) -> None:
     assert tables.read_before(root, "rejects", datetime(2020, 1, 1, tzinfo=UTC)) is None
     first.unlink()
     assert tables.read_before(root, "rejects", between) is None
+
+
+@pytest.mark.parametrize("predicate", [None, "run_id = 'a' AND key = '1'"])
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path, predicate: str | None) -> None:
+    root, place = str(tmp_path), str(tmp_path / "rejects")
+    write_deltalake(place, tables.from_rows("rejects", ROWS[:2]).drop_columns(["message"]))
+    new = tables.from_rows("rejects", [ROWS[0] | {"message": "told"}])
+    if predicate:
+        tables.replace(root, "rejects", new, predicate)
+    else:
+        tables.append(root, "rejects", new)
+    found = tables.read(root, "rejects", ["key", "message"]).to_pylist()
+    kept = [("2", "")] if predicate else [("1", ""), ("2", "")]
+    assert sorted((row["key"], row["message"] or "") for row in found) == sorted([*kept, ("1", "told")])
+    tables.append(root, "rejects", new)
+    metadata = [file for file in (tmp_path / "rejects/_delta_log").glob("*.json") if '"metaData"' in file.read_text()]
+    assert len(metadata) == 2, "the same columns again are no change of the table"

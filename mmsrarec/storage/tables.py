@@ -225,9 +225,9 @@ def _write(
     guard.check(root)
     if isinstance(data, pa.Table):
         data = data.select(schema.names).cast(schema).to_batches()
-    # A whole table gets the columns that we know today, whatever it had.
-    replaced = {"schema_mode": "overwrite"} if mode == "overwrite" and predicate is None else {}
-    how: dict[str, Any] = {"mode": mode, "predicate": predicate, **replaced}
+    # A whole table gets the columns that we know today, whatever it had; one that keeps rows those that it lacks.
+    whole = mode == "overwrite" and predicate is None
+    how: dict[str, Any] = {"mode": mode, "predicate": predicate, "schema_mode": "overwrite" if whole else "merge"}
     with named(address(root, name)):
         write(
             address(root, name),

@@ -10,14 +10,16 @@ import pytest
 from deltalake import write_deltalake
 from fused_lake import ITEMS, NAMES, USERS, settings, shop_histories, write_lake, write_network
 
-from mmsrarec.collaborative import checkpoint, embed, fusion
+from mmsrarec.collaborative import checkpoint, embed, fusion, fusion_learning
 from mmsrarec.collaborative.pieces import table
+from mmsrarec.collaborative.questions import pools
 from mmsrarec.collaborative.retrieve import Retriever, retrieve
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.evaluation import baselines
 from mmsrarec.storage import files, tables
-from mmsrarec.training.fusion_stage import questions, train_fusion
+from mmsrarec.training.fusion_stage import train_fusion
+from mmsrarec.training.validation import checking, questions
 
 PIECES = tuple(table.pieces(["gru4rec", "text_sasrec"]))
 
@@ -154,6 +156,27 @@ def test_too_few_users_and_fixed_weights(tmp_path: Path) -> None:
     assert fusion.load(fusion.place(config), pieces).hash == fusion.fixed(pieces).hash
     retrieve(config, "few")
     assert tables.count(config.lake.root, "candidates") == 12 * USERS
+
+
+def test_the_fusion_apart_learns_from_nobody_who_checks(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    write_lake(config, shop_histories())
+    train_fusion(config, "without")
+    assert files.find(fusion.place(config, fusion.APART)) is None
+    values = config.model_dump(mode="json") | {"recommend": {"blend": True}, "tune_recommender": {"held_out": 0.5}}
+    config = Config.model_validate(values)
+    train_fusion(config, "blended")
+    pieces = list(table.pieces())
+    serving, apart = (fusion.load(fusion.place(config, name), pieces) for name in (fusion.SERVING, fusion.APART))
+    asked, targets = questions(embed.read_histories(config), 1000, 17)
+    retriever = Retriever(config)
+    values, answered = pools(retriever, asked, targets)
+    teaching = np.where(checking(config, asked), -1, answered)
+    assert 20 <= apart.facts["questions"] == (teaching >= 0).sum() < serving.facts["questions"]
+    alone = fusion_learning.weighted(serving, values[teaching >= 0], teaching[teaching >= 0])
+    assert apart.hash == alone.hash != serving.hash and (apart.edges, apart.means) == (serving.edges, serving.means)
+    train_fusion(config, "again")
+    assert "same" in notes(config, "again")["skipped"]
 
 
 def test_off_it_is_skipped(tmp_path: Path) -> None:

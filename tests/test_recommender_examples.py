@@ -30,9 +30,11 @@ def template() -> Template:
     return Template(str(BUNDLED_MODEL))
 
 
-def examples(template: Template, question: Question = QUESTION, **mix: float) -> dict[str, list[Example]]:
+def examples(
+    template: Template, question: Question = QUESTION, room: int = 800, **mix: float
+) -> dict[str, list[Example]]:
     found: dict[str, list[Example]] = {}
-    for example in Writer(template, 800, mix or MIX, ("yes", "no"), 3, 17).examples(question):
+    for example in Writer(template, room, mix or MIX, ("yes", "no"), 3, 17).examples(question):
         found.setdefault(example.instruction, []).append(example)
     return found
 
@@ -65,6 +67,16 @@ def test_an_item_without_keywords_teaches_no_keywords(template: Template) -> Non
     assert "next_keywords" not in examples(template, nameless)
     empty = Task("u2", [[], []], [], CANDIDATES)
     assert "preference" not in examples(template, Question(empty, "target", QUESTION.rates))
+
+
+def test_no_prompt_is_longer_than_the_model_reads(template: Template) -> None:
+    whole = examples(template)
+    long = Task("u3", QUESTION.task.history * 40, [["wool"]], CANDIDATES)
+    found = examples(template, Question(long, "target", QUESTION.rates), room=200)
+    assert found.keys() == whole.keys()
+    for one in (one for every in found.values() for one in every):
+        assert 100 < len(template.token_ids(one.prompt)) <= 200, one.instruction
+        assert "\n1. " in one.prompt and "blue, oak" in one.prompt, "the latest of the history stay"
 
 
 def test_what_is_learned_does_not_depend_on_how_negatives_were_drawn() -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import fused_lake
+import pyarrow as pa
 import pytest
 
 from mmsrarec.config import Config
@@ -18,7 +19,8 @@ from mmsrarec.engines import adapters
 from mmsrarec.errors import InputError
 from mmsrarec.recommendation import blend
 from mmsrarec.storage import runs, tables
-from mmsrarec.training import lessons
+from mmsrarec.training import lessons, validation
+from mmsrarec.training.fusion_stage import train_fusion
 from mmsrarec.training.recommender_stage import tune_recommender
 
 ENGINE = {"enforce_eager": True, "max_model_len": 512, "kv_cache_gb": 0.25}
@@ -47,8 +49,6 @@ def settings(folder: Path, **tuning: object) -> Config:
 
 def lake(folder: Path, **tuning: object) -> Config:
     """Tables, networks and a fusion that knows nothing but its fixed weights."""
-    from mmsrarec.training.fusion_stage import train_fusion
-
     config = settings(folder, **tuning)
     fused_lake.write_lake(config, fused_lake.shop_histories())
     train_fusion(config, runs.new_run_id())
@@ -99,7 +99,7 @@ def test_nobody_teaches_and_checks(tuned) -> None:
     teach, check = lessons.split(config)
     users = set(teach.users["user_id"].to_pylist()), set(check.users["user_id"].to_pylist())
     assert not users[0] & users[1] and all(users)
-    assert all(lessons.checking(config, user) for user in users[1])
+    assert validation.checking(config, pa.table({"user_id": users[1]})).all()
 
 
 def test_a_lesson_has_its_target_and_negatives_of_both_kinds(tuned) -> None:
@@ -126,6 +126,7 @@ def test_the_blend_is_learned_by_those_who_were_not_taught_about_and_the_adapter
     config = config.model_copy(update={"recommend": config.recommend.model_copy(update={"blend": True})})
     with pytest.raises(InputError, match="run tune_recommender first"):
         blend.serving(config)
+    train_fusion(config, run_id)
     tune_recommender(config, run_id)
     (row,) = [row for row in runs.ledger(config, run_id) if row["stage"] == "tune_recommender"]
     assert row["notes"]["checked"]["lists"] >= 20 and blend.serving(config) is not None
@@ -137,6 +138,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tune_recommender import settings
+from mmsrarec.training.fusion_stage import train_fusion
 from mmsrarec.training.recommender_stage import tune_recommender
 tune_recommender(settings(Path({folder!r}), save_every=1), "killed")
 """

@@ -22,6 +22,8 @@ FUSION_VERSION = 3
 QUANTILES = (0.5, 0.8, 0.95, 0.99)  # of the pools' values, where the hinges are
 LEVELS = 8
 CHUNK = 512  # users whose features are in memory at a time
+SERVING = "fusion"
+APART = "fusion_apart"  # of those validation users alone who do not check (training/validation.py)
 REACH = 6.0  # standard deviations beyond which a value counts no more
 FIXED = {"sasrec": 1.0, "follows": 1.0, "together": 0.5, "linear": 1.0, "text_mean": 0.5, "similar_users": 0.25}
 
@@ -93,8 +95,8 @@ def fixed(pieces: Sequence[str]) -> Fusion:
     return Fusion(tuple(pieces), (0.0,) * count, (1.0,) * count, knots, tuple(weights.ravel().tolist()), edges, facts)
 
 
-def place(config: Config) -> str:
-    return config.learned("models/fusion.json")
+def place(config: Config, name: str = SERVING) -> str:
+    return config.learned(f"models/{name}.json")
 
 
 def save(file: str | Path, fusion: Fusion) -> None:

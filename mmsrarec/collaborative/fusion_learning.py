@@ -26,8 +26,13 @@ def answers(pool: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def fit(pieces: Sequence[str], values: np.ndarray, answered: np.ndarray, seed: int) -> Fusion:
     """From values [questions, width, pieces] and the place [questions] of what was taken; -1 teaches nothing."""
+    known = answered >= 0
+    return weighted(described(pieces, values[known], answered[known], seed), values, answered)
+
+
+def weighted(fusion: Fusion, values: np.ndarray, answered: np.ndarray) -> Fusion:
+    """The same columns and levels with weights that these questions teach."""
     values, answered = values[answered >= 0], answered[answered >= 0]
-    fusion = described(pieces, values, answered, seed)
     features = torch.from_numpy(fusion.features(values))
     barred = torch.from_numpy(nobody(values))
     weights, loss = _solved(features, barred, torch.from_numpy(answered))

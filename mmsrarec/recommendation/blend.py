@@ -3,9 +3,8 @@ for `serving`.
 
     score = sigmoid(a * log-odds(p_yes) + b * prior + shift)
 
-a and b are those of a conditional logit over the lists of validation users whom the adapter was not taught about (the
-pre-ranker, with its few weights, has learned from them, too); the shift, which orders nothing, puts the middle of those
-lists at one half.
+a and b are those of a conditional logit over the lists of validation users from whom neither the adapter nor the
+pre-ranker of these lists has learned; the shift, which orders nothing, puts the middle of those lists at one half.
 """
 
 import math

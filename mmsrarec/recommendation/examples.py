@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from mmsrarec.engines.template import Template
@@ -96,8 +97,8 @@ class Writer:
     def _next(self, question: Question, _: random.Random) -> Iterator[Example]:
         task, keywords = question.task, question.taken.keywords
         if keywords and task.history:
-            user = prompt.user_text(*task.shown, prompt.NEXT)
-            yield Example("next_keywords", task.user_id, self._asked(user, task.with_texts), ", ".join(keywords))
+            text = self._asked(task, partial(prompt.user_text, question=prompt.NEXT))
+            yield Example("next_keywords", task.user_id, text, ", ".join(keywords))
 
     def _preference(self, question: Question, _: random.Random) -> Iterator[Example]:
         """What history and target share, then what the history has most often; the latest of equally frequent ones."""
@@ -105,12 +106,8 @@ class Writer:
         counts = Counter(word for item in reversed(task.history) for word in dict.fromkeys(item))
         sought = sorted(counts, key=lambda word: (word not in target, -counts[word]))[:SOUGHT]
         if sought:
-            yield Example(
-                "preference",
-                task.user_id,
-                self._asked(prompt.preference_text(task.shown[0]), task.with_texts),
-                ", ".join(sought),
-            )
+            text = self._asked(task, lambda history, _: prompt.preference_text(history))
+            yield Example("preference", task.user_id, text, ", ".join(sought))
 
-    def _asked(self, text: str, with_texts: bool) -> str:
-        return self.template.render(prompt.messages(text, None, with_texts=with_texts))
+    def _asked(self, task: Task, write: scoring.Writes) -> str:
+        return scoring.user_alone(task, self.template, self.room, write)

@@ -4,8 +4,9 @@
 ranking of what was scored is rank.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ SCORES = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("p_yes"
 _CANDIDATE = "\ue000"  # stands for a candidate's text while its user is rendered; no keyword can hold it
 
 Shown = Mapping[str, tuple[str, str]]  # item_id: address and image_hash of the picture to show
+Writes = Callable[[list[list[str]], list[list[str]]], str]  # a prompt's text of history and similar users' items
 
 
 def score(
@@ -141,7 +143,7 @@ def requests(task: Task, template: Template, shown: Shown, room: int, adapter: s
     The user is rendered once; the prompts equal those of rendering each pair by itself.
     """
     texts = [prompt.candidate_text(candidate.shown, candidate.levels) for candidate in task.candidates]
-    user = _fitted(task, template, room, prompt.QUESTION, texts)
+    user = _fitted(task, template, room, partial(prompt.user_text, question=prompt.QUESTION), texts)
     frames: dict[bool, list[str]] = {}
     asked = []
     for candidate, text in zip(task.candidates, texts, strict=True):
@@ -163,8 +165,14 @@ def choice_prompt(task: Task, template: Template, room: int) -> str:
 def choice_prompts(task: Task, parts: Sequence[Sequence[Candidate]], template: Template, room: int) -> list[str]:
     """A prompt for each part of the candidates, after the same user."""
     lists = _choices(parts)
-    user = _fitted(task, template, room, prompt.CHOICE, lists)
+    user = _fitted(task, template, room, partial(prompt.user_text, question=prompt.CHOICE), lists)
     return [template.render(prompt.messages(user, choices, with_texts=task.with_texts)) for choices in lists]
+
+
+def user_alone(task: Task, template: Template, room: int, write: Writes) -> str:
+    """A whole prompt about the user, without a candidate; cut to `room` tokens as in `requests`."""
+    text = _fitted(task, template, room, write, [""])
+    return template.render(prompt.messages(text, None, with_texts=task.with_texts))
 
 
 def _choices(parts: Sequence[Sequence[Candidate]]) -> list[str]:
@@ -178,12 +186,12 @@ def _roomy(task: Task, parts: Sequence[Sequence[Candidate]], template: Template,
     return _fits(task, template, room, user, lists) or all(_short(template, room // 2, choices) for choices in lists)
 
 
-def _fitted(task: Task, template: Template, room: int, question: str, rests: Sequence[str]) -> str:
-    """The user's part before a question and any of the `rests` of prompts; where it is too long the oldest items of the
-    history go, then the farthest similar users'."""
+def _fitted(task: Task, template: Template, room: int, write: Writes, rests: Sequence[str]) -> str:
+    """The user's part before any of the `rests` of prompts ("": it stands alone); where it is too long the oldest items
+    of the history go, then the farthest similar users'."""
     history, similar = task.shown
     while True:
-        user = prompt.user_text(history, similar, question)
+        user = write(history, similar)
         if not history + similar or _fits(task, template, room, user, rests):
             return user
         if len(history) > 1 or not similar:
@@ -194,7 +202,7 @@ def _fitted(task: Task, template: Template, room: int, question: str, rests: Seq
 
 def _fits(task: Task, template: Template, room: int, user: str, rests: Sequence[str]) -> bool:
     longest = max(rests, key=lambda rest: len(rest.encode()))
-    with_longest = template.render(prompt.messages(user, longest, with_texts=task.with_texts))
+    with_longest = template.render(prompt.messages(user, longest or None, with_texts=task.with_texts))
     if len(with_longest.encode()) <= room:  # a token is a byte or more
         return True
     tokens = len(template.token_ids(with_longest)) - len(template.token_ids(longest))

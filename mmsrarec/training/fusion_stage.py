@@ -1,4 +1,5 @@
-"""Stage train_fusion: learns how much each piece of evidence counts, from what validation users took next.
+"""Stage train_fusion: learns how much each piece of evidence counts, from what validation users took next; where
+recommend.blend is on once more without those who check, on whom the blend is learned.
 
 It learns on the held-out items of validation users alone; the counts, SASRec and the index have seen none of them
 (collaborative/prerank.py refuses counts that have). Too few of them: the fusion with fixed weights serves. What was
@@ -11,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmsrarec import log
 from mmsrarec.collaborative import embed, fusion
@@ -22,27 +21,30 @@ from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import guard, runs
+from mmsrarec.training import validation
 
 READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
-MIN_HISTORY = 1
 
 
 def train_fusion(config: Config, run_id: str) -> None:
-    """Write models/fusion.json; nothing where `retrieve.fusion.enabled` is false."""
+    """Write models/fusion.json, and the one apart; nothing where `retrieve.fusion.enabled` is false."""
     nothing = nothing_to_learn(config, config.retrieve.fusion.enabled, "retrieve.fusion.enabled is false")
     with runs.stage(config, "train_fusion", run_id, () if nothing else READS) as stage:
         if nothing:
             stage.notes["skipped"] = nothing
             return
         with Retriever(config) as retriever:
-            made_from = fingerprint(config, retriever.learned)
+            made_from = fingerprints(config, retriever.learned)
             if kept := _kept(config, retriever.preranker.pieces, made_from):
                 log.say("train_fusion: the networks and the settings are the same, the fusion stays", "unchanged")
                 stage.notes["skipped"], found = "same networks and settings", kept
             else:
-                found = _learned(config, retriever, stage)
+                every = _learned(config, retriever, stage, list(made_from))
                 guard.check(config.lake.root)
-                fusion.save(fusion.place(config), replace(found, facts=found.facts | {"made_from": made_from}))
+                for name, each in every.items():
+                    facts = each.facts | {"made_from": made_from[name]}
+                    fusion.save(fusion.place(config, name), replace(each, facts=facts))
+                found = every[fusion.SERVING]
             stage.versions |= {"sasrec": retriever.model_hash, "fusion": found.hash}
             stage.notes |= found.facts
 
@@ -55,48 +57,46 @@ def nothing_to_learn(config: Config, wanted: bool, otherwise: str) -> str | None
     return f"that of {config.lake.learned}" if config.lake.learned else None
 
 
-def fingerprint(config: Config, networks_hash: str) -> str:
-    """Of the networks and the settings behind a fusion."""
+def fingerprints(config: Config, networks_hash: str) -> dict[str, str]:
+    """By the names of the fusions that are wanted, a hash of the networks and the settings behind each."""
     sections = [part.model_dump(mode="json") for part in (config.build_cf, config.summarize_items, config.retrieve)]
-    known = json.dumps([fusion.FUSION_VERSION, networks_hash, sections, config.run.seed])
-    return hashlib.sha256(known.encode()).hexdigest()[:16]
+    known = [fusion.FUSION_VERSION, networks_hash, sections, config.run.seed]
+    behind = {fusion.SERVING: known}
+    if config.recommend.blend:
+        behind[fusion.APART] = [*known, config.tune_recommender.held_out]
+    return {name: hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for name, each in behind.items()}
 
 
-def questions(histories: pa.Table, most: int, seed: int) -> tuple[pa.Table, pa.Array]:
-    """Validation users [user_id, item_ids] without their last item, and that item; `most` of them, drawn by the seed.
-    Those who took it before are left out: what a user has had is never a candidate."""
-    asked = histories.filter(pc.equal(histories["split"], "validation"))
-    rest, last = embed.before_last(asked["item_ids"], np.ones(len(asked), bool))
-    again = [item in had for item, had in zip(last.to_pylist(), rest.to_pylist(), strict=True)]
-    fit = np.flatnonzero((rest.value_lengths().to_numpy() >= MIN_HISTORY) & ~np.array(again, bool))
-    if len(fit) > most:
-        fit = np.sort(np.random.default_rng(seed).choice(fit, most, replace=False))
-    users = pa.table({"user_id": asked["user_id"], "item_ids": rest})
-    return users.take(fit), last.take(pa.array(fit))
-
-
-def _kept(config: Config, pieces: Sequence[str], made_from: str) -> fusion.Fusion | None:
+def _kept(config: Config, pieces: Sequence[str], made_from: dict[str, str]) -> fusion.Fusion | None:
+    """The fusion that serves, where all that are wanted are there and made of the same."""
     try:
-        present = fusion.load(fusion.place(config), pieces)
+        present = {name: fusion.load(fusion.place(config, name), pieces) for name in made_from}
     except InputError:
         return None
-    return present if present.facts.get("made_from") == made_from else None
+    same = all(present[name].facts.get("made_from") == hashed for name, hashed in made_from.items())
+    return present[fusion.SERVING] if same else None
 
 
-def _learned(config: Config, retriever: Retriever, stage: runs.Stage) -> fusion.Fusion:
+def _learned(config: Config, retriever: Retriever, stage: runs.Stage, names: list[str]) -> dict[str, fusion.Fusion]:
+    """The fusions by name: the one that serves learns from everybody, the one apart from nobody who checks."""
     settings, pieces = config.retrieve.fusion, retriever.preranker.pieces
-    users, targets = questions(embed.read_histories(config), settings.max_users, config.run.seed)
+    users, targets = validation.questions(embed.read_histories(config), settings.max_users, config.run.seed)
     stage.rows_in = len(users)
     if len(users) < settings.min_users:
-        return _too_few(pieces, f"{len(users):,} validation users", settings.min_users)
+        return dict.fromkeys(names, _too_few(pieces, f"{len(users):,} validation users", settings.min_users))
     values, answered = pools(retriever, users, targets)
-    in_pool = int((answered >= 0).sum())
-    if in_pool < settings.min_users:
-        said = f"{in_pool:,} validation users whose next item is in their pool"
-        return _too_few(pieces, said, settings.min_users)
-    found = learning.fit(pieces, values, answered, config.run.seed)
-    stage.rows_out = in_pool
-    return replace(found, facts=found.facts | {"pool_recall": round(in_pool / len(users), 6)})
+    recall, stage.rows_out = {"pool_recall": round(float((answered >= 0).mean()), 6)}, int((answered >= 0).sum())
+    checks, found = validation.checking(config, users), {}
+    for name in names:
+        kept = np.where(checks & (name == fusion.APART), -1, answered)
+        if (in_pool := int((kept >= 0).sum())) < settings.min_users:
+            said = f"{name}: {in_pool:,} validation users whose next item is in their pool"
+            found[name] = _too_few(pieces, said, settings.min_users)
+        elif name == fusion.SERVING:
+            found[name] = learning.fit(pieces, values, kept, config.run.seed)
+        else:  # the same columns and levels
+            found[name] = learning.weighted(found[fusion.SERVING], values, kept)
+    return {name: replace(each, facts=each.facts | recall) for name, each in found.items()}
 
 
 def _too_few(pieces: Sequence[str], what: str, wanted: int) -> fusion.Fusion:

@@ -1,11 +1,9 @@
 """What the recommender is taught and checked on: what validation users took next, among sampled other items.
 
 Validation users' last items are in no count, no network and no index (build_cf holds them out), so the evidence about
-an example never counts what the example asks about. Who checks, and whom the blend is learned on, is decided by a hash
-of the user: nobody both teaches and checks, on whatever night.
+an example never counts what the example asks about.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ from mmsrarec.recommendation.examples import Question
 from mmsrarec.recommendation.task import Known, keywords_by_item, tasks
 from mmsrarec.recommendation.texts import texts
 from mmsrarec.storage import tables
-from mmsrarec.training.fusion_stage import questions
+from mmsrarec.training import validation
 
 PAIRS = {"user_id": pa.string(), "item_id": pa.string()}
 
@@ -38,17 +36,11 @@ class Users:
 def split(config: Config) -> tuple[Users, Users]:
     """Those who teach, at most tune_recommender.users, and those who check."""
     settings = config.tune_recommender
-    users, targets = questions(embed.read_histories(config), settings.users, config.run.seed)
-    checks = np.array([checking(config, user) for user in users["user_id"].to_pylist()], bool)
+    users, targets = validation.questions(embed.read_histories(config), settings.users, config.run.seed)
+    checks = validation.checking(config, users)
     parts = [pa.array(np.flatnonzero(chosen)) for chosen in (~checks, checks)]
     teach, check = (Users(users.take(part), targets.take(part)) for part in parts)
     return teach, check
-
-
-def checking(config: Config, user_id: str) -> bool:
-    """Whether this validation user checks instead of teaching."""
-    digest = hashlib.blake2b(f"{config.run.seed}:tune:{user_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 < config.tune_recommender.held_out
 
 
 def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Question]:

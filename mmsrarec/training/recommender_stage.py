@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from mmsrarec import log
+from mmsrarec.collaborative import fusion
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines import adapters, batch
@@ -108,7 +109,10 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
 def _blend(
     config: Config, stage: runs.Stage, retriever: Retriever, check: lessons.Users, name: str | None
 ) -> dict[str, float]:
-    """The blend's weights, learned on the lists of those who check; the prior alone where they are too few."""
+    """The blend's weights, learned on the lists of those who check, by a pre-ranker that has not learned from them; the
+    prior alone where they are too few."""
+    preranker = retriever.preranker
+    preranker.fusion = fusion.load(fusion.place(config, fusion.APART), preranker.pieces)
     known, candidates, targets = lessons.checks(config, retriever, check, CHECKED)
     if len(targets) < FEWEST:
         said = f"{len(targets)} lists of validation users hold what was taken, below {FEWEST}: the prior alone orders"

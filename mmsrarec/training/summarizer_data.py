@@ -15,7 +15,7 @@ from mmsrarec.keywords import prompt
 from mmsrarec.keywords.summarize import text_asked
 from mmsrarec.storage import tables
 from mmsrarec.storage.objects import Pictures
-from mmsrarec.training.fusion_stage import questions as validation_questions
+from mmsrarec.training import validation
 
 MOST_HELD_OUT = 1 / 3  # of the items drawn, where the catalog is small
 COLUMNS = ["item_id", "title", "text", "image"]
@@ -77,7 +77,7 @@ def taken(config: Config, pool: Sequence[str]) -> list[Taken]:
     """tune_summarizer.check_users validation users, drawn by the seed, with as many latest items as recommend shows;
     their negatives are those of the pool that they never took."""
     seed = config.run.seed
-    users, targets = validation_questions(embed.read_histories(config), config.tune_summarizer.check_users, seed)
+    users, targets = validation.questions(embed.read_histories(config), config.tune_summarizer.check_users, seed)
     found = []
     for row, target in zip(users.to_pylist(), targets.to_pylist(), strict=True):
         had = {*row["item_ids"], target}

@@ -18,7 +18,7 @@ from mmsrarec.config import Config
 from mmsrarec.engines import adapters
 from mmsrarec.errors import InputError
 from mmsrarec.recommendation import blend
-from mmsrarec.storage import runs, tables
+from mmsrarec.storage import files, runs, tables
 from mmsrarec.training import lessons, validation
 from mmsrarec.training.fusion_stage import train_fusion
 from mmsrarec.training.recommender_stage import tune_recommender
@@ -66,6 +66,8 @@ def curve(config: Config, run_id: str) -> dict[str, dict[int, float]]:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory) -> tuple[Config, str]:
     config = lake(tmp_path_factory.mktemp("tuned"))
+    for given_up in ("/checkpoint_1/weights", ".parquet"):
+        files.write(config.table(f"models/tuning/recommender-of-others{given_up}"), b"not wanted any more")
     run_id = runs.new_run_id()
     tune_recommender(config, run_id)
     return config, run_id
@@ -91,7 +93,7 @@ def test_what_was_tuned_stays_while_settings_do(tuned, capsys) -> None:
     tune_recommender(config, run_id)
     (row,) = [row for row in runs.ledger(config, run_id) if row["stage"] == "tune_recommender"]
     assert row["notes"]["skipped"] and adapters.serving(config, "recommender") == before
-    assert not list(Path(config.table("models/tuning")).glob("*")), "no checkpoint is left of a run that is done"
+    assert not list(Path(config.table("models/tuning")).glob("*")), "nothing is left of runs that are done or given up"
 
 
 def test_nobody_teaches_and_checks(tuned) -> None:

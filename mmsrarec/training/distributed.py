@@ -35,6 +35,7 @@ Answer = TypeVar("Answer")
 RESTARTS = 3  # of the workers, from the last checkpoint; then the stage fails
 KEPT = 2  # checkpoints
 CHECKPOINT = "checkpoint"  # folder of Hugging Face's checkpoint in one of Ray's
+EXAMPLES = ".parquet"
 STATE = "trainer_state.json"
 LOOK_SECONDS = 2.0
 
@@ -100,9 +101,13 @@ def once(job: Job, work: Callable[..., Answer], *arguments: Any) -> Answer:
             raise ModelError(f"{_said(error)}; run the same command again") from error
 
 
-def forget(config: Config, name: str) -> None:
-    """Delete the checkpoints of a run whose outcome is kept elsewhere."""
-    files.delete_folder(config.table(f"models/tuning/{name}"))
+def forget(config: Config, kind: str) -> None:
+    """Delete the checkpoints and the examples of all runs of a kind: the outcome of one is kept elsewhere, and others,
+    of earlier settings or data, were given up."""
+    folder = config.table("models/tuning")
+    for name in {one.name.partition("/")[0] for one in files.listing(folder)}:
+        if name.startswith(kind):
+            (files.delete if name.endswith(EXAMPLES) else files.delete_folder)(f"{folder}/{name}")
 
 
 @ray.remote(num_cpus=0)

@@ -22,7 +22,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.errors import InputError
 from mmsrarec.recommendation import blend, scoring
 from mmsrarec.recommendation.examples import Writer
-from mmsrarec.storage import files, guard, runs
+from mmsrarec.storage import guard, runs
 from mmsrarec.storage.scratch import Scratch
 from mmsrarec.training import curve, distributed, lessons, recommender_sft
 from mmsrarec.training.fusion_stage import nothing_to_learn
@@ -91,7 +91,7 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     facts |= {"users": len(teach.users), **counts, "tokens": sum(len(row["tokens"]) for row in rows)}
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     name = f"{KIND}-{adapters.fingerprint(config, KIND)}-{digest}-{settings.workers}"
-    data = config.table(f"models/tuning/{name}.parquet")
+    data = config.table(f"models/tuning/{name}{distributed.EXAMPLES}")
     batches = recommender_sft.batched(rows, settings, np.random.default_rng(config.run.seed))
     facts["batches"] = stage.rows_out = recommender_sft.write(data, batches)
     weight = settings.epochs * sum(row["weight"] for row in rows) / facts["batches"]
@@ -101,8 +101,7 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
         guard.check(config.lake.root)
         curve.write(config, stage.run_id, stage.name, course)
         made = adapters.put(config, KIND, scratch.path)
-    distributed.forget(config, name)
-    files.delete(data)
+    distributed.forget(config, KIND)
     return made
 
 

@@ -80,15 +80,15 @@ def _made(config: Config, stage: runs.Stage) -> Adapter:
         return adapters.save(config, "summarizer", None, why, facts)
     processes = max(settings.workers, config.engine.most_replicas)
     with Scratch("adapter") as scratch, cluster.joined(config, processes):
-        name = _trained(config, stage, questions, scratch.path)
+        _trained(config, stage, questions, scratch.path)
         found = _tried(config, stage, scratch.path, held_out, facts)
-    distributed.forget(config, name)
+    distributed.forget(config, "summarizer")
     stage.rows_out = int(found.name is not None)
     return found
 
 
-def _trained(config: Config, stage: runs.Stage, questions: list[dict], home: Path) -> str:
-    """Put an adapter into `home`; the name of the training, which is that of all that decides it."""
+def _trained(config: Config, stage: runs.Stage, questions: list[dict], home: Path) -> None:
+    """Put an adapter into `home`."""
     settings = config.tune_summarizer
     digest = hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:12]
     name = f"summarizer-{adapters.fingerprint(config, 'summarizer')}-{digest}"
@@ -100,7 +100,6 @@ def _trained(config: Config, stage: runs.Stage, questions: list[dict], home: Pat
         points = distributed.run(job, name, summarizer_grpo.build, home, progress)
     files.delete_folder(folder)
     curve.write(config, stage.run_id, stage.name, curves(points))
-    return name
 
 
 def _tried(config: Config, stage: runs.Stage, home: Path, held_out: list[Item], facts: dict) -> Adapter:

@@ -1,13 +1,18 @@
 """Examples of the four instruction types: what is asked and answered, and that the sampling of negatives is undone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from mmsrarec.config import BUNDLED_MODEL, TuneRecommender
+from mmsrarec.config import BUNDLED_MODEL, Config, TuneRecommender
 from mmsrarec.engines.template import Template
 from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.examples import Example, Question, Writer
+from mmsrarec.recommendation.scoring import Shown
 from mmsrarec.recommendation.task import Candidate, Task
 from mmsrarec.training import recommender_sft as sft
 
@@ -31,12 +36,17 @@ def template() -> Template:
 
 
 def examples(
-    template: Template, question: Question = QUESTION, room: int = 800, **mix: float
+    template: Template, question: Question = QUESTION, room: int = 800, shown: Shown | None = None, **mix: float
 ) -> dict[str, list[Example]]:
     found: dict[str, list[Example]] = {}
-    for example in Writer(template, room, mix or MIX, ("yes", "no"), 3, 17).examples(question):
+    for example in Writer(template, room, mix or MIX, ("yes", "no"), 3, 17, shown or {}).examples(question):
         found.setdefault(example.instruction, []).append(example)
     return found
+
+
+def collated(rows: list[dict], folder: Path | None = None) -> dict:
+    inputs = {"items": "-", "interactions": "-", "images": folder and str(folder)}
+    return sft.Collator(Config(inputs=inputs, lake={"root": "-"}), pad=0)([{"batch": rows}])
 
 
 def test_every_instruction_asks_about_the_same_user_and_has_its_answer(template: Template) -> None:
@@ -116,7 +126,7 @@ def test_batches_hold_what_they_may_and_every_example_once_an_epoch(template: Te
 
 def test_a_batch_has_the_answers_at_its_right_edge(template: Template) -> None:
     every = [one for made in examples(template).values() for one in made]
-    batch = sft.collate([{"batch": sft.tokenized(every, template)}], pad=0)
+    batch = collated(sft.tokenized(every, template))
     width = batch["labels"].shape[1]
     for number, example in enumerate(every):
         kept = batch["labels"][number] != sft.IGNORE
@@ -125,3 +135,40 @@ def test_a_batch_has_the_answers_at_its_right_edge(template: Template) -> None:
         assert template.tokenizer.decode(tokens).removesuffix(template.tokenizer.eos_token) == example.answer
         length = int(batch["attention_mask"][number].sum())
         assert template.tokenizer.decode(batch["input_ids"][number, -length:]).startswith(example.prompt)
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Shown:
+    """Pictures of three of the four candidates, of other sizes, and one of them can no longer be opened."""
+    for name, size in (("target", (112, 56)), ("random", (40, 130))):
+        pixels = np.random.default_rng(len(name)).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    return {name: (f"{name}.png", "hash") for name in ("target", "random", "hard-2")}
+
+
+def test_a_candidate_is_taught_with_the_picture_that_scoring_shows(
+    template: Template, shown: Shown, tmp_path: Path
+) -> None:
+    taught = examples(template, shown=shown)
+    rows = sft.tokenized([one for every in taught.values() for one in every], template)
+    assert sum(row["image"] is not None for row in rows) == 3 and not taught["choice"][0].image
+    batches = list(sft.batched(rows, TuneRecommender(), np.random.default_rng(1), picture=64))
+    assert sorted(sum(row["image"] is not None for row in batch) for batch in batches) == [0, 3]
+    (batch,) = (batch for batch in batches if batch[0]["image"])
+    read = collated(batch, tmp_path)
+    model = AutoModelForImageTextToText.from_pretrained(BUNDLED_MODEL, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(BUNDLED_MODEL)
+    told = {name: read.pop(name) for name in ("labels", "weights", "offsets", "instructions")}
+    with torch.no_grad():
+        found = model(**read, logits_to_keep=2).logits[:, 0]
+    for number, row in enumerate(batch):
+        assert template.tokenizer.decode(told["labels"][number]) == ("yes" if row["image"] == "target.png" else "no")
+        if row["image"] == "hard-2.png":
+            assert told["weights"][number] == 0
+            continue
+        assert told["weights"][number] == pytest.approx(row["weight"]) and row["weight"] > 0
+        asked = row["text"].removesuffix("yes").removesuffix("no")
+        picture = Image.open(tmp_path / row["image"])
+        alone = processor(text=[asked], images=[picture], return_tensors="pt")
+        with torch.no_grad():
+            torch.testing.assert_close(found[number], model(**alone).logits[0, -1], rtol=1e-4, atol=1e-4)

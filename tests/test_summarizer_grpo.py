@@ -15,7 +15,7 @@ from mmsrarec.errors import ModelError
 from mmsrarec.keywords.rewards import told
 from mmsrarec.keywords.summarize import requests
 from mmsrarec.storage.objects import Pictures
-from mmsrarec.training import distributed, summarizer_data, summarizer_grpo, summarizer_stage
+from mmsrarec.training import backbone, distributed, summarizer_data, summarizer_grpo, summarizer_stage
 from mmsrarec.training.distributed import Job
 from mmsrarec.training.judge import Judge
 
@@ -73,7 +73,7 @@ def test_the_trainer_asks_with_the_tokens_of_the_engine(config, template, tmp_pa
 
 def test_a_model_that_would_be_tuned_on_other_prompts_is_refused(config) -> None:
     rows = [{"item_id": "a", "text": "A red mug", "image": None}]
-    processor = summarizer_grpo.load_processor(config)
+    processor = backbone.processor(config)
     summarizer_grpo.check_prompts(config, processor, rows)
     processor.chat_template = "{{ messages[1].content[0].text }}"
     with pytest.raises(ModelError, match="otherwise than its engine"):

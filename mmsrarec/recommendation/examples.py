@@ -10,7 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -40,7 +40,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Example:
-    """A rendered prompt and the answer that is taught. `offset` is added to the log-odds of yes (pointwise only)."""
+    """A rendered prompt and the answer that is taught. `offset` is added to the log-odds of yes, and `image` is the
+    address of the candidate's picture, if that is shown (both pointwise only)."""
 
     instruction: Instruction
     user_id: str
@@ -48,11 +49,13 @@ class Example:
     answer: str
     weight: float = 1.0
     offset: float = 0.0
+    image: str | None = None
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Makes the examples of a question for a model's template; `room` is how many tokens a prompt may have."""
+    """Makes the examples of a question for a model's template; `room` is how many tokens a prompt may have, `shown` the
+    pictures that the scoring shows."""
 
     template: Template
     room: int
@@ -60,6 +63,7 @@ class Writer:
     words: tuple[str, str]  # yes and no as the model writes them
     choices: int
     seed: int
+    shown: scoring.Shown = field(default_factory=dict)
 
     def examples(self, question: Question) -> Iterator[Example]:
         """All that the mix gives weight to; a user's pointwise examples weigh together what their share of it says."""
@@ -79,11 +83,11 @@ class Writer:
     def _pointwise(self, question: Question, _: random.Random) -> Iterator[Example]:
         task, (yes, no) = question.task, self.words
         most = max(question.rates.values())
-        asked = scoring.requests(task, self.template, {}, self.room)
+        asked = scoring.requests(task, self.template, self.shown, self.room)
         for candidate, request in zip(task.candidates, asked, strict=True):
             answer = yes if candidate.item_id == question.target else no
             offset = math.log(most / question.rates[candidate.item_id])
-            yield Example("pointwise", task.user_id, request.prompt, answer, offset=offset)
+            yield Example("pointwise", task.user_id, request.prompt, answer, offset=offset, image=request.image)
 
     def _choice(self, question: Question, rng: random.Random) -> Iterator[Example]:
         task, target = question.task, question.taken

@@ -132,9 +132,13 @@ def asked(config: Config, task: Task, template: Template, shown: Shown, adapter:
 
 
 def room(config: Config) -> int:
-    """Tokens that a prompt may have beside its answer and, if shown, a picture of 28 x 28 pixels a token."""
-    picture = config.summarize_items.image_pixels // 28**2 if config.recommend.candidate_image else 0
-    return config.engine.max_model_len - 1 - picture
+    """Tokens that a prompt may have beside its answer and, if shown, a picture."""
+    return config.engine.max_model_len - 1 - picture(config)
+
+
+def picture(config: Config) -> int:
+    """Tokens of a candidate's picture at most, one for 28 x 28 pixels; 0 where none is shown."""
+    return config.summarize_items.image_pixels // 28**2 if config.recommend.candidate_image else 0
 
 
 def requests(task: Task, template: Template, shown: Shown, room: int, adapter: str | None = None) -> list[Request]:

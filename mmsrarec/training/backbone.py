@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from mmsrarec.config import Config, Tuning
 from mmsrarec.errors import ConfigError, ModelError
@@ -18,6 +18,12 @@ from mmsrarec.storage.scratch import Scratch
 def load(config: Config, settings: Tuning, model: str | None = None) -> Any:
     """The model that `config` names, or another one, in the number format of the training."""
     return _loaded(AutoModelForImageTextToText, config, settings, model or models.place(config))
+
+
+def processor(config: Config) -> Any:
+    """The model's own, padding and cutting on the left."""
+    name, trusted = models.place(config), config.engine.trust_remote_code
+    return AutoProcessor.from_pretrained(name, trust_remote_code=trusted, padding_side="left", truncation_side="left")
 
 
 def language_model(config: Config, settings: Tuning, address: str) -> tuple[Any, Any]:

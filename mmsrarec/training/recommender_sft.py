@@ -1,11 +1,13 @@
 """The recommender's trainer, on one worker: TRL's SFTTrainer over batches of examples, with the sampling of the
 negatives corrected for. What the examples are is recommendation/examples.py; who starts the workers, distributed.py.
 
-A row of the data is a batch of up to batch_tokens tokens of sequences of like length. Sequences are padded on the left:
-every answer ends at the right edge, and logits are computed there only.
+A row of the data is a batch of up to batch_tokens tokens of sequences of like length, all with a picture or all
+without. Sequences are padded on the left: every answer ends at the right edge, and logits are computed there only.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -17,10 +19,11 @@ import torch.nn.functional as F
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from mmsrarec.config import TuneRecommender
+from mmsrarec.config import Config, TuneRecommender
 from mmsrarec.engines.template import Template
 from mmsrarec.recommendation.examples import Example
 from mmsrarec.storage import files
+from mmsrarec.storage.objects import PictureError, Pictures, blank
 from mmsrarec.training import backbone
 from mmsrarec.training.distributed import Job
 
@@ -32,6 +35,8 @@ SEQUENCE = pa.struct(
         ("answer", pa.int32()),  # how many of them, the last ones, are the answer
         ("weight", pa.float32()),
         ("offset", pa.float32()),
+        ("image", pa.string()),  # address of the picture that is shown; the tokens have one for it, text all
+        ("text", pa.string()),
     ]
 )
 BATCHES = pa.schema([("batch", pa.list_(SEQUENCE))])
@@ -43,22 +48,27 @@ def tokenized(examples: Sequence[Example], template: Template) -> list[dict]:
     rows = []
     for example in examples:
         free = example.instruction in ("next_keywords", "preference")
-        before = template.tokenizer(example.prompt)["input_ids"]
-        whole = template.tokenizer(example.prompt + example.answer + (end if free else ""))["input_ids"]
+        text = example.prompt + example.answer + (end if free else "")
+        before, whole = (template.tokenizer(each)["input_ids"] for each in (example.prompt, text))
         row = {"instruction": example.instruction, "tokens": whole, "answer": len(whole) - len(before)}
+        row |= {"image": example.image, "text": text if example.image else None}
         rows.append(row | {"weight": example.weight, "offset": example.offset})
     return rows
 
 
-def batched(rows: Sequence[dict], settings: TuneRecommender, rng: np.random.Generator) -> Iterator[list[dict]]:
-    """Batches of at most batch_tokens tokens with their padding, of like length, in random order; once per epoch."""
+def batched(
+    rows: Sequence[dict], settings: TuneRecommender, rng: np.random.Generator, picture: int = 0
+) -> Iterator[list[dict]]:
+    """Batches of at most batch_tokens tokens with their padding, of like length, in random order; once per epoch. A
+    picture takes at most `picture` tokens."""
+    shows = np.array([row["image"] is not None for row in rows])
+    lengths = np.array([len(row["tokens"]) for row in rows]) + shows * picture
     for _ in range(settings.epochs):
-        noise = rng.random(len(rows))
-        lengths = np.array([len(row["tokens"]) for row in rows])
-        order = np.lexsort((noise, lengths // 16))
+        order = np.lexsort((rng.random(len(rows)), lengths // 16, shows))
         batches: list[list[dict]] = [[]]
-        for place in order.tolist():
-            if batches[-1] and lengths[place] * (len(batches[-1]) + 1) > settings.batch_tokens:
+        for number, place in enumerate(order.tolist()):
+            other = number and shows[place] != shows[order[number - 1]]
+            if batches[-1] and (other or lengths[place] * (len(batches[-1]) + 1) > settings.batch_tokens):
                 batches.append([])
             batches[-1].append(rows[place])
         yield from (batches[number] for number in rng.permutation(len(batches)))
@@ -73,21 +83,54 @@ def write(file: str, batches: Iterator[list[dict]]) -> int:
     return table.num_rows
 
 
-def collate(rows: list[dict], pad: int) -> dict[str, Any]:
-    """Tensors of the batch that the one row is: input_ids and attention_mask [sequences, length], labels [sequences,
-    longest answer], weights and offsets [sequences], instructions."""
-    batch = [sequence for row in rows for sequence in row["batch"]]
-    length, width = max(len(row["tokens"]) for row in batch), max(row["answer"] for row in batch)
-    ids = torch.full((len(batch), length), pad)
-    labels = torch.full((len(batch), width), IGNORE)
-    mask = torch.zeros((len(batch), length), dtype=torch.long)
-    for number, row in enumerate(batch):
-        tokens = torch.tensor(row["tokens"])
-        ids[number, -len(tokens) :], mask[number, -len(tokens) :] = tokens, 1
-        labels[number, -row["answer"] :] = tokens[-row["answer"] :]
-    numbers = {f"{name}s": torch.tensor([row[name] for row in batch]) for name in ("weight", "offset")}
-    instructions = [row["instruction"] for row in batch]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels, **numbers, "instructions": instructions}
+@dataclass
+class Collator:
+    """Makes tensors of a batch; what shows pictures goes through the model's processor."""
+
+    config: Config
+    pad: int
+
+    def __call__(self, rows: list[dict]) -> dict[str, Any]:
+        """Of the batch that the one row is: what the model reads (input_ids and attention_mask [sequences, length],
+        and what its processor makes of pictures), labels [sequences, longest answer], weights and offsets [sequences],
+        instructions."""
+        batch = [sequence for row in rows for sequence in row["batch"]]
+        weights = torch.tensor([row["weight"] for row in batch])
+        read = self._shown(batch, weights) if batch[0]["image"] else self._texts(batch)
+        labels = torch.full((len(batch), max(row["answer"] for row in batch)), IGNORE)
+        for number, row in enumerate(batch):
+            labels[number, -row["answer"] :] = torch.tensor(row["tokens"][-row["answer"] :])
+        offsets = torch.tensor([row["offset"] for row in batch])
+        instructions = [row["instruction"] for row in batch]
+        return {**read, "labels": labels, "weights": weights, "offsets": offsets, "instructions": instructions}
+
+    def _texts(self, batch: list[dict]) -> dict[str, torch.Tensor]:
+        length = max(len(row["tokens"]) for row in batch)
+        ids, mask = torch.full((len(batch), length), self.pad), torch.zeros((len(batch), length), dtype=torch.long)
+        for number, row in enumerate(batch):
+            tokens = torch.tensor(row["tokens"])
+            ids[number, -len(tokens) :], mask[number, -len(tokens) :] = tokens, 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _shown(self, batch: list[dict], weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What can no longer be opened is shown as a white picture and counts for nothing."""
+        images = []
+        for number, row in enumerate(batch):
+            try:
+                images.append(self._pictures.open(row["image"]))
+            except PictureError:
+                images.append(blank())
+                weights[number] = 0
+        texts = [row["text"] for row in batch]
+        return dict(self._processor(text=texts, images=images, padding=True, return_tensors="pt"))
+
+    @cached_property
+    def _processor(self) -> Any:
+        return backbone.processor(self.config)
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return Pictures(self.config)
 
 
 class Recommender(SFTTrainer):
@@ -140,7 +183,7 @@ def build(job: Job) -> Recommender:
             max_length=None,
             **backbone.arguments(job.config, settings),
         ),
-        data_collator=lambda found: collate(found, pad),
+        data_collator=Collator(job.config, pad),
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=backbone.lora(settings, model),

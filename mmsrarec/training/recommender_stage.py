@@ -83,7 +83,8 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     mix: dict[str, float] = {"pointwise": 1.0}
     if config.recommend.training == "multi_task":
         mix = {str(instruction): weight for instruction, weight in settings.mix.items()}
-    writer = Writer(template, scoring.room(config), mix, words, settings.choices, config.run.seed)
+    shown = scoring.pictures(config)
+    writer = Writer(template, scoring.room(config), mix, words, settings.choices, config.run.seed, shown)
     asked = lessons.lessons(config, retriever, teach)
     examples = [example for question in asked for example in writer.examples(question)]
     rows = recommender_sft.tokenized(examples, template)
@@ -92,7 +93,7 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     name = f"{KIND}-{adapters.fingerprint(config, KIND)}-{digest}-{settings.workers}"
     data = config.table(f"models/tuning/{name}{distributed.EXAMPLES}")
-    batches = recommender_sft.batched(rows, settings, np.random.default_rng(config.run.seed))
+    batches = recommender_sft.batched(rows, settings, np.random.default_rng(config.run.seed), scoring.picture(config))
     facts["batches"] = stage.rows_out = recommender_sft.write(data, batches)
     weight = settings.epochs * sum(row["weight"] for row in rows) / facts["batches"]
     job = distributed.Job(config, settings, data, {"yes": yes, "weight": weight})

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from transformers import AutoProcessor
 from trl import GRPOConfig, GRPOTrainer
 
 from mmsrarec.config import Config, TuneSummarizer
@@ -22,7 +21,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.errors import ModelError
 from mmsrarec.keywords import prompt, rewards
 from mmsrarec.keywords.rewards import Measures, Rewards
-from mmsrarec.storage import files, models
+from mmsrarec.storage import files
 from mmsrarec.storage.objects import PictureError, Pictures, blank
 from mmsrarec.training import backbone
 from mmsrarec.training.distributed import Job
@@ -70,7 +69,7 @@ def build(job: Job) -> Summarizer:
         reward_funcs=[paid.information, paid.reconstruction, paid.length],
         args=GRPOConfig(**arguments(config, settings)),
         train_dataset=rows,
-        processing_class=load_processor(config),
+        processing_class=backbone.processor(config),
         peft_config=backbone.lora(settings, model),
     )
     trainer.shown = Shown(Pictures(config))
@@ -93,12 +92,6 @@ def arguments(config: Config, settings: TuneSummarizer) -> dict[str, Any]:
         "log_multimodal": False,  # it gathers the pictures of a batch that has some, and would wait for one without
         "reward_weights": [settings.information, settings.reconstruction, settings.length],
     }
-
-
-def load_processor(config: Config) -> Any:
-    """The model's own, as generation wants it: padding on the left."""
-    name, trusted = models.place(config), config.engine.trust_remote_code
-    return AutoProcessor.from_pretrained(name, trust_remote_code=trusted, padding_side="left", truncation_side="left")
 
 
 def judge(config: Config, settings: TuneSummarizer, policy: Any = None) -> Judge:

@@ -19,7 +19,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.keywords import prompt
 from mmsrarec.storage import files, guard, runs
 from mmsrarec.storage.scratch import Scratch
-from mmsrarec.training import curve, distributed, summarizer_data, summarizer_grpo, summarizer_trial
+from mmsrarec.training import backbone, curve, distributed, summarizer_data, summarizer_grpo, summarizer_trial
 from mmsrarec.training.distributed import Job
 from mmsrarec.training.fusion_stage import nothing_to_learn
 from mmsrarec.training.summarizer_data import Item
@@ -92,7 +92,7 @@ def _trained(config: Config, stage: runs.Stage, questions: list[dict], home: Pat
     settings = config.tune_summarizer
     digest = hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:12]
     name = f"summarizer-{adapters.fingerprint(config, 'summarizer')}-{digest}"
-    summarizer_grpo.check_prompts(config, summarizer_grpo.load_processor(config), questions)
+    summarizer_grpo.check_prompts(config, backbone.processor(config), questions)
     folder = f"{delivery.folder(config)}/tune_summarizer-{stage.run_id}"
     summarizer_grpo.write(f"{folder}/questions.parquet", questions)
     job = Job(config, settings, f"{folder}/questions.parquet", {})

@@ -226,7 +226,7 @@ def test_the_step_size_rises_and_falls() -> None:
 def test_layers_decay_and_tables_do_not() -> None:
     for network in ("sasrec", "gru4rec"):
         model = checkpoint.build(20, given(network), torch.eye(20))
-        decayed, others = trainer._optimizer(model, given(network, weight_decay=0.1)).param_groups
+        decayed, others = trainer._optimizer(model, given(network, weight_decay=0.1), 10).param_groups
         assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0
         held = {id(parameter) for parameter in decayed["params"]}
         assert id(model.items.projection.weight) in held and id(model.items.weight) not in held

@@ -34,6 +34,7 @@ from mmsrarec.training import batches, curve, loss
 from mmsrarec.training.bookmark import Bookmark
 
 VALIDATION_USERS = 10_000
+REMEMBERED = 3  # epochs, by Adam's second moment
 VALIDATION_ROWS = 256  # of them at a time
 CURVES = ("ndcg_at_10", "hit_rate_at_10")  # of the validation, beside the loss
 MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
@@ -167,9 +168,9 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         model = _untrained(data, settings).to(device)
-        optimizer = _optimizer(model, settings)
-        best, facts, epoch = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}, 0
         windows = batches.windowed(data.training, settings.max_length)
+        optimizer = _optimizer(model, settings, math.ceil(len(windows) / settings.batch_size))
+        best, facts, epoch = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}, 0
         if bookmark and (before := bookmark.load(rng)):
             best, facts, epoch = before["best"], before["facts"], before["epoch"]
             course += before.get("course", [])
@@ -225,19 +226,20 @@ def _untrained(data: TrainingData, settings: Sasrec) -> Network:
     return checkpoint.build(len(data.vocabulary), settings, vectors)
 
 
-def _optimizer(model: Network, settings: Sasrec) -> torch.optim.Optimizer:
-    """Adam; weight decay, apart from the gradient, on the matrices of the layers alone.
+def _optimizer(model: Network, settings: Sasrec, steps: int) -> torch.optim.Optimizer:
+    """Adam, for epochs of so many steps; weight decay, apart from the gradient, on the matrices of the layers alone.
 
-    Adam's second moment must remember how an item's vector moved when it was a target: with SASRec's published 0.98 a
-    rarely taken item forgets that within an epoch, and the small pushes of all softmaxes in which it was not the
-    target, normalized to whole steps, drive it away from everybody.
+    Adam's second moment must remember for some epochs how an item's vector moved when it was a target: with SASRec's
+    published 0.98 a rarely taken item of a large shop forgets that within an epoch, and the small pushes of all
+    softmaxes in which it was not the target, normalized to whole steps, drive it away from everybody.
     """
+    memory = min(max(REMEMBERED * steps, 50), 1000)
     tables = {id(parameter) for module in model.modules() if isinstance(module, torch.nn.Embedding)
               for parameter in module.parameters(recurse=False)}  # fmt: skip
     decayed = [one for one in model.parameters() if one.dim() > 1 and id(one) not in tables]
     others = [one for one in model.parameters() if one.dim() <= 1 or id(one) in tables]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.step_size, betas=(0.9, 0.999), fused=True)
+    return torch.optim.AdamW(groups, lr=settings.step_size, betas=(0.9, 1 - 1 / memory), fused=True)
 
 
 def _epoch(

@@ -86,6 +86,13 @@ class Pictures:
             raise PictureError("too_large", f"more than {MAX_BYTES:,} bytes")
         return _decode(content, self._pixels)
 
+    def open_or_blank(self, address: str) -> tuple[Image.Image, bool]:
+        """As `open`, and True; a white picture and False where it cannot be opened."""
+        try:
+            return self.open(address), True
+        except PictureError:
+            return blank(), False
+
     def hashes(self, addresses: Iterable[str | None]) -> Iterator[tuple[str | None, str | None]]:
         """Per address, in order, (image_hash, None) or (None, why not); decoded in threads, a few at a time."""
         with ThreadPoolExecutor(THREADS) as threads:

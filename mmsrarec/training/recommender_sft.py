@@ -23,7 +23,7 @@ from mmsrarec.config import Config, TuneRecommender
 from mmsrarec.engines.template import Template
 from mmsrarec.recommendation.examples import Example
 from mmsrarec.storage import files
-from mmsrarec.storage.objects import PictureError, Pictures, blank
+from mmsrarec.storage.objects import Pictures
 from mmsrarec.training import backbone
 from mmsrarec.training.distributed import Job
 
@@ -114,15 +114,10 @@ class Collator:
 
     def _shown(self, batch: list[dict], weights: torch.Tensor) -> dict[str, torch.Tensor]:
         """What can no longer be opened is shown as a white picture and counts for nothing."""
-        images = []
-        for number, row in enumerate(batch):
-            try:
-                images.append(self._pictures.open(row["image"]))
-            except PictureError:
-                images.append(blank())
-                weights[number] = 0
+        images, readable = zip(*(self._pictures.open_or_blank(row["image"]) for row in batch), strict=True)
+        weights *= torch.tensor(readable)
         texts = [row["text"] for row in batch]
-        return dict(self._processor(text=texts, images=images, padding=True, return_tensors="pt"))
+        return dict(self._processor(text=texts, images=list(images), padding=True, return_tensors="pt"))
 
     @cached_property
     def _processor(self) -> Any:

@@ -35,6 +35,7 @@ from mmsrarec.training.bookmark import Bookmark
 
 VALIDATION_USERS = 10_000
 REMEMBERED = 3  # epochs, by Adam's second moment
+MEMORY = 50, 1000  # steps that this is at least and at most
 VALIDATION_ROWS = 256  # of them at a time
 CURVES = ("ndcg_at_10", "hit_rate_at_10")  # of the validation, beside the loss
 MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
@@ -233,7 +234,7 @@ def _optimizer(model: Network, settings: Sasrec, steps: int) -> torch.optim.Opti
     published 0.98 a rarely taken item of a large shop forgets that within an epoch, and the small pushes of all
     softmaxes in which it was not the target, normalized to whole steps, drive it away from everybody.
     """
-    memory = min(max(REMEMBERED * steps, 50), 1000)
+    memory = float(np.clip(REMEMBERED * steps, *MEMORY))
     tables = {id(parameter) for module in model.modules() if isinstance(module, torch.nn.Embedding)
               for parameter in module.parameters(recurse=False)}  # fmt: skip
     decayed = [one for one in model.parameters() if one.dim() > 1 and id(one) not in tables]

@@ -22,7 +22,7 @@ from mmsrarec.errors import ModelError
 from mmsrarec.keywords import prompt, rewards
 from mmsrarec.keywords.rewards import Measures, Rewards
 from mmsrarec.storage import files
-from mmsrarec.storage.objects import PictureError, Pictures, blank
+from mmsrarec.storage.objects import Pictures, blank
 from mmsrarec.training import backbone
 from mmsrarec.training.distributed import Job
 from mmsrarec.training.judge import Judge
@@ -119,18 +119,12 @@ class Shown:
         self._pictures = pictures
 
     def rows(self, rows: list[dict]) -> list[dict]:
-        opened = {address: self._opened(address) for address in {row["image"] for row in rows} - {None}}
+        opened = {address: self._pictures.open_or_blank(address) for address in {row["image"] for row in rows} - {None}}
         return [self._row(row, opened.get(row["image"])) for row in rows]
 
-    def _opened(self, address: str) -> Any:
-        try:
-            return self._pictures.open(address)
-        except PictureError:
-            return None
-
-    def _row(self, row: dict, image: Any) -> dict:
-        shown = [image or blank()] if row["image"] else []
-        readable = image is not None or not row["image"]
+    def _row(self, row: dict, opened: tuple[Any, bool] | None) -> dict:
+        """`opened` is the picture and whether it is the one that is asked about; None: the text is asked about."""
+        shown, readable = ([opened[0]], opened[1]) if opened else ([], True)
         return {"prompt": messages(row), "images": shown, "text": row["text"], "readable": readable}
 
 

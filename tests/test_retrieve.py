@@ -113,8 +113,8 @@ def by_user(table: pa.Table) -> dict[str, list[dict]]:
 
 
 def same_but_for_rounding(written: pa.Table, said: pa.Table) -> None:
-    """The same rows, whatever the order of the users; the last digit of a product depends on the machine and on who else
-    is in the batch."""
+    """The same rows, whatever the order of the users; the last digit of a product depends on the machine and on who
+    else is in the batch."""
     floats = {field.name for field in written.schema if pa.types.is_floating(field.type)}
     rows, others = (sorted(table.to_pylist(), key=lambda row: row["user_id"]) for table in (written, said))
     exact = [[{name: row[name] for name in row.keys() - floats} for row in each] for each in (rows, others)]

@@ -60,8 +60,8 @@ class Known:
 class Preranker:
     """Pools, their evidence and their order, for batches of users."""
 
-    def __init__(self, config: Config, known: Known):
-        self._config, self._known, self._settings = config, known, config.retrieve.fusion
+    def __init__(self, config: Config, known: Known, fused_by: str = fusion.SERVING):
+        self._config, self._known, self._settings, self._fused_by = config, known, config.retrieve.fusion, fused_by
 
     @cached_property
     def context(self) -> Context:
@@ -70,7 +70,7 @@ class Preranker:
     @cached_property
     def fusion(self) -> fusion.Fusion:
         """What train_fusion has learned; InputError where it has not run."""
-        return fusion.load(fusion.place(self._config), self.pieces)
+        return fusion.load(fusion.place(self._config, self._fused_by), self.pieces)
 
     @property
     def pieces(self) -> tuple[str, ...]:

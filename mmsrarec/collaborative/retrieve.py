@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from mmsrarec.collaborative import candidates as merging
-from mmsrarec.collaborative import checkpoint, embed, matrices, networks, prerank
+from mmsrarec.collaborative import checkpoint, embed, fusion, matrices, networks, prerank
 from mmsrarec.collaborative.carry import MADE, Carry
 from mmsrarec.collaborative.content import Content
 from mmsrarec.collaborative.evidence import Pieces, levels
@@ -79,16 +79,16 @@ class Retriever:
 
     A users table has user_id and item_ids (in time order, oldest first). What a user has in item_ids is seen and never
     a candidate; nor is an item that `rules:` or the shop keep out. As a context manager it keeps the index open,
-    otherwise each search opens and closes it.
+    otherwise each search opens and closes it. `fused_by` names the fusion of the pre-ranker, where there is one.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, fused_by: str = fusion.SERVING):
         root = config.lake.root
         catalog = tables.read(root, "catalog", [*rules.COLUMNS, "interactions"]).sort_by("item_id")
         if catalog.num_rows == 0:
             raise InputError(f"{config.table('catalog')}: no items; run build_cf first")
         self._trained = trained = checkpoint.load(checkpoint.folder(config))
-        self._config, self._settings = config, config.retrieve
+        self._config, self._settings, self._fused_by = config, config.retrieve, fused_by
         self._model, self._vocabulary = trained.model, trained.vocabulary
         self.model_hash = trained.model_hash
         self._neighbors = Neighbors(config, trained)
@@ -145,7 +145,7 @@ class Retriever:
     def preranker(self) -> prerank.Preranker:
         keywords = self._content.rows if self._content else csr_array((len(self.items), 1))
         read = self._free, self._together, self._follows, keywords, self.networks.vectors(self.items)
-        return prerank.Preranker(self._config, prerank.Known(self.items, *read))
+        return prerank.Preranker(self._config, prerank.Known(self.items, *read), self._fused_by)
 
     def __enter__(self) -> "Retriever":
         self._neighbors.open()

@@ -66,9 +66,9 @@ def _made(config: Config, stage: runs.Stage, kept: Adapter | None) -> Adapter:
             name, why = adapters.put(config, KIND, adapters.local_folder(given)), f"given: {given}"
         elif adapters.wanted(config, KIND):
             name, why = _trained(config, stage, retriever, teach, facts), "tuned"
-        if config.recommend.blend:
-            learned = _blend(config, stage, retriever, check, name)
-            facts[BLENDS] = facts[BLENDS] | {config.recommend.scoring: learned}
+    if config.recommend.blend:
+        learned = _blend(config, stage, check, name)
+        facts[BLENDS] = facts[BLENDS] | {config.recommend.scoring: learned}
     guard.check(config.lake.root)
     return adapters.card(config, KIND, name, why, facts)
 
@@ -106,14 +106,11 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     return made
 
 
-def _blend(
-    config: Config, stage: runs.Stage, retriever: Retriever, check: lessons.Users, name: str | None
-) -> dict[str, float]:
+def _blend(config: Config, stage: runs.Stage, check: lessons.Users, name: str | None) -> dict[str, float]:
     """The blend's weights, learned on the lists of those who check, by a pre-ranker that has not learned from them; the
     prior alone where they are too few."""
-    preranker = retriever.preranker
-    preranker.fusion = fusion.load(fusion.place(config, fusion.APART), preranker.pieces)
-    known, candidates, targets = lessons.checks(config, retriever, check, CHECKED)
+    with Retriever(config, fusion.APART) as retriever:
+        known, candidates, targets = lessons.checks(config, retriever, check, CHECKED)
     if len(targets) < FEWEST:
         said = f"{len(targets)} lists of validation users hold what was taken, below {FEWEST}: the prior alone orders"
         log.say(f"tune_recommender: {said}", "fixed_blend")

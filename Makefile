@@ -6,7 +6,7 @@ READY := .venv/.ready-$(ENGINE)
 .PHONY: demo test test-all test-k8s lint docs setup clean
 
 demo: $(READY)
-	.venv/bin/mmsrarec run conf/local.yaml
+	.venv/bin/mmsrarec run conf/demo.yaml
 
 test: $(READY)
 	.venv/bin/ruff check .

@@ -4,6 +4,7 @@ beside the weights or merged into them, and what one adapter has answered is not
 In float32 p_yes may differ by FLOAT32, in the model's half precision by HALF_PRECISION.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import tuned
 from transformers import AutoProcessor
 
-from mmsrarec.config import BUNDLED_MODEL, Config
+from mmsrarec.config import BUNDLED_MODEL, Config, load
 from mmsrarec.engines import adapters
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import Request
@@ -19,6 +20,7 @@ from mmsrarec.engines.vllm import VLLMEngine
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.recommendation import prompt
 
+ROOT = Path(__file__).parents[1]
 FLOAT32, HALF_PRECISION = 1e-5, 2e-2
 WORDS = "red orange blue mug lamp bag wool steel oak striped dotted calm wild summer winter travel".split()
 
@@ -106,6 +108,24 @@ def test_an_adapter_says_nothing_of_where_it_was_made(tmp_path, folders) -> None
     written = Path(adapters.local(config, name), adapters.SETTINGS).read_text()
     assert str(BUNDLED_MODEL) not in written and "backbone@" in written
     assert adapters.put(config, "recommender", Path(adapters.local(config, name))) == name, "the same content, the same"
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path, folders) -> None:
+    config = settings(tmp_path / "lake", folders, "auto", "auto")
+    folder = Path(adapters.local(config, adapters.put(config, "recommender", folders["recommender"])))
+    written = json.loads((folder / adapters.SETTINGS).read_text())
+    (folder / adapters.SETTINGS).write_text(json.dumps(written | {"base_model_name_or_path": "qwen@0123456789abcdef"}))
+    with pytest.raises(ConfigError, match=r"tuned on qwen@0123456789abcdef, not on backbone@.*adapter=null"):
+        adapters.put(config, "recommender", folder)
+
+
+def test_the_demo_serves_an_adapter_of_the_bundled_model() -> None:
+    config = load(ROOT / "conf" / "demo.yaml")
+    folder = adapters.local_folder(str(ROOT / str(config.tune_recommender.adapter)))
+    known = json.loads((folder / adapters.SETTINGS).read_text())
+    assert known["base_model_name_or_path"] == Template.of(config).content, "remake it: README, Development"
+    assert known["r"] == config.tune_recommender.lora.rank
+    assert (folder / adapters.WEIGHTS).stat().st_size < 1_000_000
 
 
 def test_a_card_serves_its_own_settings_only(tmp_path, folders) -> None:

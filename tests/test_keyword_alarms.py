@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmsrarec.keywords.alarms import SIGNS, Described, alarms
+from mmsrarec.keywords.alarms import FAVORED, SIGNS, Described, alarms
 
 COLORS = ("red", "blue", "green", "black", "white")
 GOODS = ("mug", "lamp", "chair", "bag", "clock", "vase")
@@ -28,7 +28,7 @@ def ringing(tuned: list[Described], untuned: list[Described] | None = None) -> s
 HACKS = {
     "copied_titles": lambda item: replace(item, image=item.title.split()[:2], text=item.title.split()[2:]),
     "repeated_words": lambda item: replace(item, text=["fine mug", "mug fine", "fine", "mug"]),
-    "common_keyword": lambda item: replace(item, text=[*item.text, "quality"]),
+    "favored_keyword": lambda item: replace(item, image=["mug" if word == "bag" else word for word in item.image]),
     "without_keywords": lambda item: replace(item, image=[]),
     "keywords_per_answer": lambda item: replace(item, image=item.image[:1], text=item.text[:1]),
     "distinct_pictures": lambda item: replace(item, image=["photo", f"scene {len(item.title) % 2}"]),
@@ -50,7 +50,13 @@ def test_each_alarm_rings_on_its_hack(name: str) -> None:
 
 
 def test_every_sign_is_tried() -> None:
-    assert set(HACKS) == {sign.name for sign in SIGNS}
+    assert set(HACKS) == {FAVORED, *(sign.name for sign in SIGNS)}
+
+
+def test_the_favored_keyword_is_named() -> None:
+    (alarm,) = (one for one in alarms([HACKS[FAVORED](item) for item in honest()], honest()) if one.rings)
+    assert alarm.says == "items with the keyword 'mug'"
+    assert (alarm.value, alarm.untuned) == (pytest.approx(1 / 3), pytest.approx(1 / 6))
 
 
 def test_items_that_were_not_asked_about_say_nothing() -> None:

@@ -19,7 +19,7 @@ from mmsrarec.storage import runs, tables
 from mmsrarec.training import backbone, curve, summarizer_data, summarizer_stage, summarizer_trial
 from mmsrarec.training.summarizer_data import Taken
 
-QUIET = [Alarm("common_keyword", "items with one and the same keyword", 0.1, 0.1, False)]
+QUIET = [Alarm("favored_keyword", "items with the keyword 'box'", 0.1, 0.1, False)]
 
 
 def paid(totals: list[float]) -> list[list[Rewards]]:
@@ -38,7 +38,7 @@ def test_a_better_adapter_is_taken(tmp_path: Path) -> None:
     found = verdict(tmp_path, 0.1, 0.0)
     assert found.taken and found.reward.low > 0 and found.reward.count == 40
     assert found.reward.difference == pytest.approx(found.reward.tuned - found.reward.untuned)
-    assert json.loads(json.dumps(found.facts()))["alarms"]["common_keyword"]["rings"] is False
+    assert json.loads(json.dumps(found.facts()))["alarms"]["favored_keyword"]["rings"] is False
 
 
 def test_an_adapter_without_a_gain_is_not_taken(tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_an_adapter_that_tells_less_of_the_next_item_is_not_taken(tmp_path: Path
 
 
 def test_an_alarm_bars_an_adapter(tmp_path: Path) -> None:
-    alarm = Alarm("common_keyword", "items with one and the same keyword", 0.9, 0.1, True)
+    alarm = Alarm("favored_keyword", "items with the keyword 'box'", 0.9, 0.1, True)
     found = verdict(tmp_path, 0.1, 0.1, [*QUIET, alarm])
-    assert not found.taken and "items with one and the same keyword: 0.90, untuned 0.10" in found.why
+    assert not found.taken and "items with the keyword 'box': 0.90, untuned 0.10" in found.why
 
 
 def test_without_validation_users_the_reward_decides(tmp_path: Path) -> None:

@@ -99,9 +99,12 @@ def save(config: Config, kind: Kind, folder: Path | None, why: str, facts: dict)
 
 def put(config: Config, kind: Kind, folder: Path) -> str:
     """Copy an adapter's folder into the lake; its name, by which engines can be asked with it. It serves no stage
-    before it has its card."""
+    before it has its card. ConfigError for one that mmsrarec tuned on another model."""
     settings = json.loads((folder / SETTINGS).read_text())
-    settings["base_model_name_or_path"] = Template.of(config).content  # not where it happened to lie
+    model, base = Template.of(config).content, str(settings.get("base_model_name_or_path"))
+    if "@" in base and base != model:  # a folder or a hub's name has none
+        raise ConfigError(f"adapter {folder}: tuned on {base}, not on {model}; tune_{kind}.adapter=null tunes one")
+    settings["base_model_name_or_path"] = model  # not where it happened to lie
     settings["target_modules"] = sorted(settings["target_modules"])
     contents = {
         SETTINGS: json.dumps(settings, indent=1, sort_keys=True).encode(),

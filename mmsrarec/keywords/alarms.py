@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 _WORD = re.compile(r"\w+")
 
@@ -66,10 +67,9 @@ def repeated(items: Sequence[Described]) -> float:
     return 1 - sum(len(set(said)) for said in words) / count if count else 0.0
 
 
-def common(items: Sequence[Described]) -> float:
-    """Share of the items that have the most frequent keyword."""
-    counts = Counter(keyword for item in items for keyword in set(item.keywords))
-    return counts.most_common(1)[0][1] / len(items) if counts else 0.0
+def said(keyword: str, items: Sequence[Described]) -> float:
+    """Share of the items that have this keyword."""
+    return sum(keyword in item.keywords for item in items) / len(items) if items else 0.0
 
 
 def silent(items: Sequence[Described]) -> float:
@@ -97,7 +97,6 @@ def distinct_texts(items: Sequence[Described]) -> float:
 SIGNS = (
     Sign("copied_titles", "keywords copied from the title", copied, 0.5, 0.2),
     Sign("repeated_words", "words said again in the same answer", repeated, 0.25, 0.1),
-    Sign("common_keyword", "items with one and the same keyword", common, 0.5, 0.2),
     Sign("without_keywords", "answers without a keyword", silent, 0.1, 0.05),
     Sign("keywords_per_answer", "keywords per answer", many, 1.5, 0.5, rising=False),
     Sign("distinct_pictures", "different answers per picture", distinct_images, 0.4, 0.5, rising=False),
@@ -105,15 +104,27 @@ SIGNS = (
 )
 
 
+FAVORED = "favored_keyword"
+
+
 def alarms(tuned: Sequence[Described], untuned: Sequence[Described]) -> list[Alarm]:
     """Every sign, of the same items described by both."""
     found = []
-    for sign in SIGNS:
+    for sign in (*SIGNS, favored(tuned, untuned)):
         value, before = sign.figure(tuned), sign.figure(untuned)
         past = value >= sign.limit if sign.rising else value <= sign.limit
         worse = value > before + sign.margin if sign.rising else value < before * sign.margin
         found.append(Alarm(sign.name, sign.says, value, before, past and worse))
     return found
+
+
+def favored(tuned: Sequence[Described], untuned: Sequence[Described]) -> Sign:
+    """The keyword whose share of the items rose most: a word that pleases the rewards wherever it stands, such as the
+    name of a thing that is called so in many texts, said of pictures that show another."""
+    more = Counter(keyword for item in tuned for keyword in set(item.keywords))
+    more.subtract(keyword for item in untuned for keyword in set(item.keywords))
+    keyword = max(sorted(more), key=more.__getitem__, default="")
+    return Sign(FAVORED, f"items with the keyword {keyword!r}", partial(said, keyword), 0.0, 0.1)
 
 
 def _copied(item: Described) -> list[bool]:

@@ -12,13 +12,13 @@ SETTINGS = TuneSummarizer(information=1.0, reconstruction=0.5, length=0.2)
 
 
 def measures(cosine: float = 0.6, surprise: float = 3.0, alone: float = 4.0, keywords: int = 4) -> Measures:
-    return Measures(cosine, surprise, alone, keywords)
+    return Measures(cosine, 0.25, surprise, alone, keywords)
 
 
 def test_relative_rewards() -> None:
     found = rewards(measures(), SETTINGS, MOST, "relative")
-    assert (found.information, found.reconstruction, found.length) == (0.6, 0.25, -0.5)
-    assert found.total == pytest.approx(0.6 + 0.5 * 0.25 - 0.2 * 0.5)
+    assert (found.information, found.reconstruction, found.length) == (pytest.approx(0.35), 0.25, -0.5)
+    assert found.total == pytest.approx(0.35 + 0.5 * 0.25 - 0.2 * 0.5)
 
 
 def test_the_rewards_as_published() -> None:
@@ -40,7 +40,7 @@ def test_more_of_the_text_told_is_worth_more(scale) -> None:
 def test_fewer_keywords_are_worth_more_but_none_is_the_worst(scale) -> None:
     counted = [rewards(measures(keywords=count), SETTINGS, MOST, scale) for count in (1, 2, MOST)]
     assert [one.length for one in counted] == sorted((one.length for one in counted), reverse=True)
-    empty = rewards(Measures(0.9, 4.0, 4.0, 0), SETTINGS, MOST, scale)
+    empty = rewards(Measures(0.9, 0.25, 4.0, 4.0, 0), SETTINGS, MOST, scale)
     for one in counted:
         assert empty.total < one.total and empty.information <= one.information and empty.length <= one.length
         assert empty.reconstruction < one.reconstruction

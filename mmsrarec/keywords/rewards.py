@@ -1,9 +1,10 @@
 """The three rewards of an answer about an item (method, stage 1, equations 1 to 4). Pure: encoder and language model
 have spoken before; training/judge.py asks them.
 
-`relative` brings the three to one scale, each with 1 as its best conceivable value or 0 for length:
+`relative` brings the three to one scale, on which 1 or, for length, 0 can hardly be reached:
 
-    information     the cosine of equation 1
+    information     the cosine of equation 1 less what it is with other items' texts on average: a word that is near to
+                    every text earns nothing, above all not in an answer about a picture that the text says nothing of
     reconstruction  1 - log perplexity given the keywords / log perplexity given none: the share of the surprise at the
                     text that the keywords take away, from -1 to 1, where equation 2 has no lower bound
     length          -(keywords / max_keywords), where equation 3 has the number
@@ -24,10 +25,12 @@ MOST_SURPRISE = 60.0  # per token; keeps exp() of it within float32
 
 @dataclass(frozen=True)
 class Measures:
-    """What was found out about an answer: cosine of the vectors of keywords and text, surprise (-1/N of the summed
-    log-probabilities of the text's N tokens) at the text given the keywords and given none, number of keywords."""
+    """What was found out about an answer: cosine of the vectors of keywords and text, and on average with the texts of
+    all items, surprise (-1/N of the summed log-probabilities of the text's N tokens) at the text given the keywords and
+    given none, number of keywords."""
 
     cosine: float
+    usual: float
     surprise: float
     surprise_alone: float
     keywords: int
@@ -63,7 +66,7 @@ def rewards(found: Measures, settings: TuneSummarizer, most: int, scale: Scaling
         return _summed(-1.0, *_worst(found, most, scale), settings)
     if scale == "paper":
         return _summed(found.cosine, -found.perplexity, -float(found.keywords), settings)
-    return _summed(found.cosine, told(found), -found.keywords / most, settings)
+    return _summed(found.cosine - found.usual, told(found), -found.keywords / most, settings)
 
 
 def told(found: Measures) -> float:

@@ -14,6 +14,7 @@ from mmsrarec.engines.sentences import SentenceEncoder
 from mmsrarec.keywords.rewards import Measures
 
 BATCH = 16  # texts that the language model reads at a time
+USUAL = 1000  # texts at most that say what is usual
 KNOWN = 20_000  # texts whose surprise without keywords is remembered
 NOTHING = "none"
 Frozen = Callable[[], AbstractContextManager]
@@ -21,12 +22,21 @@ Frozen = Callable[[], AbstractContextManager]
 
 class Judge:
     """`model` writes with `tokenizer` texts of at most `room` tokens, their beginning with the keywords included;
-    within `frozen()` it is what it was before any tuning."""
+    within `frozen()` it is what it was before any tuning. `texts` are those of the items that are asked about."""
 
-    def __init__(self, encoder: SentenceEncoder, model: Any, tokenizer: Any, room: int, frozen: Frozen = nullcontext):
+    def __init__(
+        self,
+        encoder: SentenceEncoder,
+        texts: Sequence[str],
+        model: Any,
+        tokenizer: Any,
+        room: int,
+        frozen: Frozen = nullcontext,
+    ):
         self._encoder, self._model, self._tokenizer, self._room = encoder, model, tokenizer, room
         self._frozen = frozen
         self._alone: dict[str, float] = {}
+        self._middle = encoder.vectors(sorted(set(texts))[:USUAL]).mean(axis=0)
 
     def measures(self, texts: Sequence[str], answers: Sequence[list[str]]) -> list[Measures]:
         """Of each answer, a list of keywords, about its text; the same answer to the same text is measured once."""
@@ -37,7 +47,7 @@ class Judge:
         surprises = dict(zip(told, self.surprises(told), strict=True))
         self._know([text for text, _ in pairs])
         return [
-            Measures(cosines[pair], surprises.get(pair, self._alone[pair[0]]), self._alone[pair[0]], len(keywords))
+            Measures(*cosines[pair], surprises.get(pair, self._alone[pair[0]]), self._alone[pair[0]], len(keywords))
             for pair, keywords in zip(asked, answers, strict=True)
         ]
 
@@ -52,11 +62,13 @@ class Judge:
                 found[row] = surprise
         return found
 
-    def _cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def _cosines(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
+        """Of each pair's keywords with its text, and on average with the texts of the items."""
         words = sorted({word for pair in pairs for word in pair})
         places = {word: place for place, word in enumerate(words)}
         vectors = self._encoder.vectors(words)
-        return [float(np.dot(vectors[places[text]], vectors[places[keywords]])) for text, keywords in pairs]
+        found = [(vectors[places[text]], vectors[places[keywords]]) for text, keywords in pairs]
+        return [(float(np.dot(text, said)), float(np.dot(self._middle, said))) for text, said in found]
 
     def _know(self, texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._alone]

@@ -73,7 +73,7 @@ def build(job: Job) -> Summarizer:
         peft_config=backbone.lora(settings, model),
     )
     trainer.shown = Shown(Pictures(config))
-    paid.judge = judge(config, settings, trainer.accelerator.unwrap_model(trainer.model))
+    paid.judge = judge(config, settings, rows["text"], trainer.accelerator.unwrap_model(trainer.model))
     return trainer
 
 
@@ -94,17 +94,17 @@ def arguments(config: Config, settings: TuneSummarizer) -> dict[str, Any]:
     }
 
 
-def judge(config: Config, settings: TuneSummarizer, policy: Any = None) -> Judge:
-    """The judge with the language model that the settings name; null is the policy without its adapter, or where there
-    is none the backbone."""
+def judge(config: Config, settings: TuneSummarizer, texts: Sequence[str], policy: Any = None) -> Judge:
+    """The judge of answers about items with these texts, with the language model that the settings name; null is the
+    policy without its adapter, or where there is none the backbone."""
     encoder, room = SentenceEncoder(settings.sentence_encoder), config.engine.max_model_len
     if settings.language_model:
         model, tokenizer = backbone.language_model(config, settings, settings.language_model)
-        return Judge(encoder, model, tokenizer, room)
+        return Judge(encoder, texts, model, tokenizer, room)
     tokenizer = Template.of(config).tokenizer
     if policy is not None:
-        return Judge(encoder, policy, tokenizer, room, policy.disable_adapter)
-    return Judge(encoder, backbone.placed(backbone.load(config, settings), settings), tokenizer, room)
+        return Judge(encoder, texts, policy, tokenizer, room, policy.disable_adapter)
+    return Judge(encoder, texts, backbone.placed(backbone.load(config, settings), settings), tokenizer, room)
 
 
 def messages(row: dict) -> list[dict]:

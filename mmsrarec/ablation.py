@@ -33,6 +33,7 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "summarize_items.summarizer": "grpo",
+        "tune_summarizer.scaling": "group",  # equations 1 to 3 as they are
         "recommend.training": "multi_task",
         "recommend.evidence": False,
         "recommend.history": 5,

@@ -1,5 +1,6 @@
 """The sequence models: what a state may depend on, training, early stopping, going on, the stage."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -145,11 +146,34 @@ def test_training_learns_the_order() -> None:
     assert facts["ndcg_at_10"] > 0.8
 
 
-def test_patience_ends_training_and_the_best_epoch_is_kept() -> None:
+def test_patience_ends_training_and_the_best_epoch_is_kept(monkeypatch) -> None:
+    monkeypatch.setattr(trainer, "PATIENCE", 1)
     data = trainer.training_data(chain_shop())
     model, facts = trainer.fit(data, SETTINGS.model_copy(update={"epochs": 200, "patience": 2}), seed=3)
     assert facts["epochs"] == facts["best_epoch"] + 2 < 200
     assert trainer.validate(model, data, np.arange(len(data.targets)))["ndcg"] == pytest.approx(facts["ndcg"])
+
+
+def test_a_shop_with_few_steps_an_epoch_is_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(trainer, "PATIENCE", 20)
+    data = trainer.training_data(chain_shop())
+    steps = math.ceil(len(data.training) / SETTINGS.batch_size)
+    _, facts = trainer.fit(data, SETTINGS.model_copy(update={"epochs": 300, "patience": 2}), seed=3)
+    assert facts["epochs"] == facts["best_epoch"] + math.ceil(20 / steps) > facts["best_epoch"] + 2
+
+
+def test_every_held_out_item_of_a_validation_user_is_asked_for() -> None:
+    rows = [
+        {"user_id": "a", "item_ids": ["v", "w", "x", "y", "z"], "split": "validation", "held_out": 3},
+        {"user_id": "b", "item_ids": ["w", "x"], "split": "validation", "held_out": 1},
+        {"user_id": "c", "item_ids": ["v", "w", "x", "z", "y"], "split": "train", "held_out": 0},
+    ]
+    data = trainer.training_data(pa.Table.from_pylist(rows))
+    said = [
+        ("".join(data.vocabulary.take(pa.array(data.validation[row])).to_pylist()), data.vocabulary[int(code)].as_py())
+        for row, code in enumerate(data.targets)
+    ]
+    assert sorted(said) == [("vw", "x"), ("vwx", "y"), ("vwxy", "z"), ("w", "x")]
 
 
 class KilledAfter(Bookmark):

@@ -34,7 +34,9 @@ class Sasrec(Section):
     )
     batch_size: Positive = Field(128, description="users of average length per training step")
     epochs: Positive = Field(40, description="passes over the training users at most")
-    patience: Positive = Field(8, description="epochs without a better validation NDCG@10 before training stops")
+    patience: Positive = Field(
+        8, description="epochs, of 500 steps together at least, without a better validation before training stops"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where it trains; auto: on a GPU if there is one"
     )

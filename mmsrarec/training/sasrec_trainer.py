@@ -36,15 +36,16 @@ from mmsrarec.training.bookmark import Bookmark
 VALIDATION_USERS = 10_000
 REMEMBERED = 3  # epochs, by Adam's second moment
 MEMORY = 50, 1000  # steps that this is at least and at most
+PATIENCE = 500  # steps at least, without a better validation; epochs of a small shop have few
 VALIDATION_ROWS = 256  # of them at a time
 CURVES = ("ndcg_at_10", "hit_rate_at_10")  # of the validation, beside the loss
 MOST_UNKNOWN = 0.05  # of the training interactions may be with items that a kept checkpoint does not know
-TRAINER_VERSION = 3  # of everything that decides the weights besides data, settings and seed
+TRAINER_VERSION = 4  # of everything that decides the weights besides data, settings and seed
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training sequences; per validation user the rest of its history and the code of its last item, -1 if unknown; and
+    """Training sequences; of validation users the histories before each held-out item and its code, -1 if unknown; and
     the items' text, where the network is to read it."""
 
     vocabulary: pa.Array
@@ -101,10 +102,21 @@ def training_data(histories: pa.Table) -> TrainingData:
     training = embed.encode(item_ids, vocabulary)
     if training.lengths.max(initial=0) < 2:
         raise InputError("histories: no user has two training items, so there is no order to learn; add interactions")
-    validating = histories.filter(pc.equal(histories["split"], "validation"))
-    rest, last = embed.before_last(validating["item_ids"], np.ones(validating.num_rows, bool))
-    targets = pc.fill_null(pc.index_in(last, value_set=vocabulary), -1).to_numpy(zero_copy_only=False)
-    return TrainingData(vocabulary, training, embed.encode(rest, vocabulary), targets)
+    before, asked = _questions(histories.filter(pc.equal(histories["split"], "validation")))
+    targets = pc.fill_null(pc.index_in(asked, value_set=vocabulary), -1).to_numpy(zero_copy_only=False)
+    return TrainingData(vocabulary, training, embed.encode(before, vocabulary), targets)
+
+
+def _questions(users: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """The histories before each held-out item, and those items."""
+    lists, count = users["item_ids"], embed.held_out(users)
+    before, asked = [lists.combine_chunks()[:0]], [pa.array([], lists.type.value_type)]
+    for age in range(count.max(initial=0)):
+        chosen = (count > age) & (pc.list_value_length(lists).to_numpy(zero_copy_only=False) > 0)
+        lists, items = embed.before_last(lists, chosen)
+        before.append(lists.filter(pa.array(chosen)))
+        asked.append(items)
+    return pa.concat_arrays(before), pa.concat_arrays(asked)
 
 
 def _with_text(config: Config, data: TrainingData) -> TrainingData:
@@ -160,8 +172,8 @@ def fit(
 ) -> tuple[Network, dict]:
     """The weights of the best epoch, and the facts for the ledger: epochs, loss, what `validate` says, device.
 
-    `course` gets loss, ndcg_at_10 and hit_rate_at_10 of every epoch, of those before a bookmark, too.
-    NDCG without a cut-off decides: of few validation users NDCG@10 is mostly zeros, and its best epoch chance.
+    `course` gets loss, ndcg_at_10 and hit_rate_at_10 of every epoch, of those before a bookmark, too. NDCG without a
+    cut-off decides: of few validation users NDCG@10 is mostly zeros, and its best epoch chance.
     """
     device, course = _device(settings.device), [] if course is None else course
     rng = np.random.default_rng(seed)
@@ -170,7 +182,8 @@ def fit(
         torch.manual_seed(seed)
         model = _untrained(data, settings).to(device)
         windows = batches.windowed(data.training, settings.max_length)
-        optimizer = _optimizer(model, settings, math.ceil(len(windows) / settings.batch_size))
+        steps = math.ceil(len(windows) / settings.batch_size)
+        optimizer, patience = _optimizer(model, settings, steps), max(settings.patience, math.ceil(PATIENCE / steps))
         best, facts, epoch = None, {"ndcg": -1.0, "ndcg_at_10": 0.0}, 0
         if bookmark and (before := bookmark.load(rng)):
             best, facts, epoch = before["best"], before["facts"], before["epoch"]
@@ -187,7 +200,7 @@ def fit(
                 if figures["ndcg"] > facts["ndcg"] or not len(validation):
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
                     facts = {"best_epoch": epoch, "loss": mean, **figures}
-                elif epoch - facts["best_epoch"] >= settings.patience:
+                elif epoch - facts["best_epoch"] >= patience:
                     break
                 if bookmark:
                     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
@@ -197,10 +210,8 @@ def fit(
 
 
 def validate(model: Network, data: TrainingData, rows: np.ndarray) -> dict[str, float]:
-    """ndcg, ndcg_at_10 and hit_rate_at_10 of the validation users' last items over the full catalog, seen items out.
-
-    A target outside the vocabulary counts as a miss.
-    """
+    """ndcg, ndcg_at_10 and hit_rate_at_10 of the held-out items over the full catalog, seen items out; one outside the
+    vocabulary counts as a miss."""
     gains, near = [], []
     items = model.item_vectors.detach().cpu().numpy()
     for start in range(0, len(rows), VALIDATION_ROWS):
@@ -244,11 +255,7 @@ def _optimizer(model: Network, settings: Sasrec, steps: int) -> torch.optim.Opti
 
 
 def _epoch(
-    model: Network,
-    optimizer: torch.optim.Optimizer,
-    windows: Sequences,
-    epoch: Epoch,
-    advance: Callable[[int], None],
+    model: Network, optimizer: torch.optim.Optimizer, windows: Sequences, epoch: Epoch, advance: Callable[[int], None]
 ) -> float:
     """Mean loss per position over one pass."""
     model.train()

@@ -59,6 +59,12 @@ def test_the_favored_keyword_is_named() -> None:
     assert (alarm.value, alarm.untuned) == (pytest.approx(1 / 3), pytest.approx(1 / 6))
 
 
+def test_one_keyword_on_every_item_is_a_favored_one() -> None:
+    hacked = [replace(item, text=[*item.text, "quality"]) for item in honest()]
+    assert FAVORED in ringing(hacked)
+    assert not ringing(hacked, hacked)
+
+
 def test_items_that_were_not_asked_about_say_nothing() -> None:
     bare = [Described("A title", None, None)] * 3
     assert not ringing(bare, bare)

@@ -33,7 +33,7 @@ from mmsrarec.storage import guard, runs
 from mmsrarec.training import batches, curve, loss
 from mmsrarec.training.bookmark import Bookmark
 
-VALIDATION_USERS = 10_000
+VALIDATION_QUESTIONS = 10_000
 REMEMBERED = 3  # epochs, by Adam's second moment
 MEMORY = 50, 1000  # steps that this is at least and at most
 PATIENCE = 500  # steps at least, without a better validation; epochs of a small shop have few
@@ -286,9 +286,9 @@ def step_size(settings: Sasrec, done: float) -> float:
 
 
 def _drawn(data: TrainingData, rng: np.random.Generator) -> np.ndarray:
-    """Rows of the validation users that decide when to stop: those with something to predict from."""
+    """Numbers of the validation questions that decide when to stop: those with something to predict from."""
     rows = np.flatnonzero(data.validation.lengths > 0)
-    return np.sort(rng.choice(rows, VALIDATION_USERS, replace=False)) if len(rows) > VALIDATION_USERS else rows
+    return np.sort(rng.choice(rows, VALIDATION_QUESTIONS, replace=False)) if len(rows) > VALIDATION_QUESTIONS else rows
 
 
 def _device(name: str) -> torch.device:

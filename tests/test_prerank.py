@@ -52,6 +52,13 @@ def test_it_learns_from_validation_users_alone(lake: Config) -> None:
     learned = fusion.load(fusion.place(lake), PIECES)
     assert learned.facts["learned"] and 20 <= learned.facts["questions"] <= len(asked)
     assert learned.facts["loss"] < 0.8 * learned.facts["even"]
+    more = pa.Table.from_pylist([row | {"held_out": 3} for row in shop_histories()])
+    asked, targets = questions(more, 1000, 17)
+    for user, item in zip(asked.to_pylist(), targets.to_pylist(), strict=True):
+        items, had = histories[user["user_id"]]["item_ids"], user["item_ids"]
+        assert items[: len(had) + 1] == [*had, item] and len(items) - len(had) <= 3 and item not in had
+    counts = asked["user_id"].value_counts().field("counts").to_pylist()
+    assert max(counts) == 3 and len(questions(more, 7, 17)[0]["user_id"].unique()) == 7
     few, _ = questions(embed.read_histories(lake), 7, 17)
     assert few.num_rows == 7 and few.equals(questions(embed.read_histories(lake), 7, 17)[0])
 

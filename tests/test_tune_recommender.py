@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import fused_lake
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from mmsrarec.collaborative import embed
 from mmsrarec.config import Config
 from mmsrarec.engines import adapters
 from mmsrarec.errors import InputError
@@ -102,6 +104,36 @@ def test_nobody_teaches_and_checks(tuned) -> None:
     users = set(teach.users["user_id"].to_pylist()), set(check.users["user_id"].to_pylist())
     assert not users[0] & users[1] and all(users)
     assert validation.checking(config, pa.table({"user_id": users[1]})).all()
+
+
+def test_few_who_teach_leave_as_many_to_check_as_there_are(tuned) -> None:
+    config, _ = tuned
+    everybody = [set(part.users["user_id"].to_pylist()) for part in lessons.split(config)]
+    few = config.model_copy(update={"tune_recommender": config.tune_recommender.model_copy(update={"users": 25})})
+    teach, check = lessons.split(few)
+    assert len(teach.users) == len(check.users) == 25 < min(len(part) for part in everybody)
+    assert set(check.users["user_id"].to_pylist()) < everybody[1]
+
+
+def test_every_held_out_item_teaches_and_checks(tuned) -> None:
+    from mmsrarec.collaborative.retrieve import Retriever
+
+    config, _ = tuned
+    _, check = lessons.split(config)
+    earlier = embed.before_last(check.users["item_ids"], np.ones(len(check.users), bool))
+    twice = pa.concat_tables([check.users, check.users.set_column(1, "item_ids", earlier[0])])
+    asked = lessons.Users(twice, pa.concat_arrays([check.targets, earlier[1]]))
+    with Retriever(config) as retriever:
+        taught = [question.target for question in lessons.lessons(config, retriever, asked)]
+        parts = list(lessons.checks(config, retriever, asked, 1000))
+        assert sum(len(part.targets) for part in lessons.checks(config, retriever, asked, 21)) == 21
+    assert sorted(taught) == sorted(asked.targets.to_pylist()) and len(parts) == 2
+    assert [len(set(part.known.users["user_id"].to_pylist())) for part in parts] == [len(p.targets) for p in parts]
+    assert set(parts[0].targets.items()) <= _pairs(check)
+
+
+def _pairs(asked: lessons.Users) -> set[tuple[str, str]]:
+    return set(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
 
 
 def test_a_lesson_has_its_target_and_negatives_of_both_kinds(tuned) -> None:

@@ -193,7 +193,9 @@ class Fusion(Section):
     keep_pieces: bool = Field(
         False, description="write the pieces of every candidate to the table evidence, too, which counts them once more"
     )
-    min_users: Positive = Field(200, description="validation users below whom fixed weights serve")
+    min_users: Positive = Field(
+        200, description="held-out items in their users' pools, below which fixed weights serve"
+    )
     max_users: Positive = Field(20_000, description="validation users drawn at most to learn from")
 
     @model_validator(mode="after")

@@ -78,8 +78,10 @@ class TuneSummarizer(Tuning):
 class TuneRecommender(Tuning):
     """Stage 3 of the method: the backbone's scores, tuned on four types of instruction (supervised, LoRA)."""
 
-    users: Positive = Field(20_000, description="validation users drawn at most to learn from")
-    held_out: Fraction = Field(0.2, description="share of them that only check, and that the blend is learned on")
+    users: Positive = Field(20_000, description="validation users drawn at most to learn from, and as many to check")
+    held_out: Fraction = Field(
+        0.2, description="share of the validation users who only check: the blend is learned on them"
+    )
     epochs: Positive = Field(1, description="passes over the examples")
     accumulation: Positive = Field(4, description="batches of a worker per step")
     batch_tokens: Positive = Field(4096, description="tokens of a worker's batch at most, padding included")

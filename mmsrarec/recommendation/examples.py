@@ -67,7 +67,7 @@ class Writer:
 
     def examples(self, question: Question) -> Iterator[Example]:
         """All that the mix gives weight to; a user's pointwise examples weigh together what their share of it says."""
-        rng = random.Random(f"{self.seed}:{question.task.user_id}")
+        rng = random.Random(f"{self.seed}:{question.task.user_id}:{question.target}")
         makers = {
             "pointwise": self._pointwise,
             "choice": self._choice,

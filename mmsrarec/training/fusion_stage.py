@@ -83,14 +83,14 @@ def _learned(config: Config, retriever: Retriever, stage: runs.Stage, names: lis
     users, targets = validation.questions(embed.read_histories(config), settings.max_users, config.run.seed)
     stage.rows_in = len(users)
     if len(users) < settings.min_users:
-        return dict.fromkeys(names, _too_few(pieces, f"{len(users):,} validation users", settings.min_users))
+        return dict.fromkeys(names, _too_few(pieces, f"{len(users):,} held-out items", settings.min_users))
     values, answered = pools(retriever, users, targets)
     recall, stage.rows_out = {"pool_recall": round(float((answered >= 0).mean()), 6)}, int((answered >= 0).sum())
     checks, found = validation.checking(config, users), {}
     for name in names:
         kept = np.where(checks & (name == fusion.APART), -1, answered)
         if (in_pool := int((kept >= 0).sum())) < settings.min_users:
-            said = f"{name}: {in_pool:,} validation users whose next item is in their pool"
+            said = f"{name}: {in_pool:,} held-out items of validation users are in their pools"
             found[name] = _too_few(pieces, said, settings.min_users)
         elif name == fusion.SERVING:
             found[name] = learning.fit(pieces, values, kept, config.run.seed)

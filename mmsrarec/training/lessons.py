@@ -1,7 +1,7 @@
 """What the recommender is taught and checked on: what validation users took next, among sampled other items.
 
-Validation users' last items are in no count, no network and no index (build_cf holds them out), so the evidence about
-an example never counts what the example asks about.
+Validation users' held-out items are in no count, no network and no index (build_cf holds them out), so the evidence
+about an example never counts what the example asks about.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmsrarec.collaborative import embed
+from mmsrarec.collaborative import embed, questions
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.engines.template import Template
@@ -27,25 +27,47 @@ PAIRS = {"user_id": pa.string(), "item_id": pa.string()}
 
 @dataclass(frozen=True)
 class Users:
-    """Users [user_id, item_ids] without their last item, and that item."""
+    """Users [user_id, item_ids] before a held-out item, and that item; a user may be asked several."""
 
     users: pa.Table
     targets: pa.Array
 
 
+@dataclass(frozen=True)
+class Checks:
+    """Lists as a night would rank them, of users whose target is among their candidates: what is known of them, the
+    candidates, and the targets by user."""
+
+    known: Known
+    candidates: pa.Table
+    targets: dict[str, str]
+
+
 def split(config: Config) -> tuple[Users, Users]:
-    """Those who teach, at most tune_recommender.users, and those who check."""
-    settings = config.tune_recommender
-    users, targets = validation.questions(embed.read_histories(config), settings.users, config.run.seed)
-    checks = validation.checking(config, users)
-    parts = [pa.array(np.flatnonzero(chosen)) for chosen in (~checks, checks)]
-    teach, check = (Users(users.take(part), targets.take(part)) for part in parts)
+    """Those who teach and those who check, at most tune_recommender.users of either."""
+    histories = embed.read_histories(config)
+    histories = histories.filter(pc.equal(histories["split"], "validation"))
+    checks, most = validation.checking(config, histories), config.tune_recommender.users
+    parts = [histories.filter(pa.array(chosen)) for chosen in (~checks, checks)]
+    teach, check = (Users(*validation.questions(part, most, config.run.seed)) for part in parts)
     return teach, check
 
 
 def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Question]:
-    """A question per user: the target, hard negatives from its candidates, random ones from the rest of the catalog."""
+    """Of each held-out item: the target, hard negatives from the user's candidates, random ones from the rest of the
+    catalog."""
     rng = np.random.default_rng(config.run.seed)
+    for turn in _turns(asked):
+        yield from _lessons(config, retriever, turn, rng)
+
+
+def _turns(asked: Users) -> Iterator[Users]:
+    """Everybody's first question, then everybody's second, and so on."""
+    for rows in questions.turns(asked.users):
+        yield Users(asked.users.take(rows), asked.targets.take(pa.array(rows)))
+
+
+def _lessons(config: Config, retriever: Retriever, asked: Users, rng: np.random.Generator) -> Iterator[Question]:
     similar = retriever.similar_users(asked.users)
     named = cascade.by_user(retriever.candidates(asked.users, similar))
     servable = retriever.servable.to_pylist()
@@ -88,9 +110,15 @@ def _keywords(config: Config) -> dict[str, list[str]]:
     return keywords_by_item(tables.read(config.lake.root, "item_keywords", ["item_id", "keywords"]))
 
 
-def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> tuple[Known, pa.Table, dict[str, str]]:
-    """Lists as a night would rank them, of those users whose target is among their candidates: what is known of them,
-    the candidates, and the targets by user."""
+def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> Iterator[Checks]:
+    """`most` lists at most, a user once in each part of them."""
+    for turn in _turns(asked):
+        if most > 0:
+            yield (found := _checks(config, retriever, turn, most))
+            most -= len(found.targets)
+
+
+def _checks(config: Config, retriever: Retriever, asked: Users, most: int) -> Checks:
     similar = retriever.similar_users(asked.users)
     candidates = retriever.candidates(asked.users, similar)
     targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
@@ -102,4 +130,4 @@ def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> tup
     )
     evidence = retriever.evidence(users, candidates, similar)
     known = Known(users, similar, candidates, evidence, _keywords(config))
-    return known, candidates, {user: targets[user] for user in fit}
+    return Checks(known, candidates, {user: targets[user] for user in fit})

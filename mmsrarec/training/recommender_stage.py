@@ -8,6 +8,8 @@ from its last checkpoint.
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -22,6 +24,7 @@ from mmsrarec.engines.template import Template
 from mmsrarec.errors import InputError
 from mmsrarec.recommendation import blend, scoring
 from mmsrarec.recommendation.examples import Writer
+from mmsrarec.recommendation.task import Task
 from mmsrarec.storage import guard, runs
 from mmsrarec.storage.scratch import Scratch
 from mmsrarec.training import curve, distributed, lessons, recommender_sft
@@ -110,21 +113,25 @@ def _blend(config: Config, stage: runs.Stage, check: lessons.Users, name: str | 
     """The blend's weights, learned on the lists of those who check, by a pre-ranker that has not learned from them; the
     prior alone where they are too few."""
     with Retriever(config, fusion.APART) as retriever:
-        known, candidates, targets = lessons.checks(config, retriever, check, CHECKED)
-    if len(targets) < FEWEST:
-        said = f"{len(targets)} lists of validation users hold what was taken, below {FEWEST}: the prior alone orders"
+        parts = list(lessons.checks(config, retriever, check, CHECKED))
+    if (found := sum(len(part.targets) for part in parts)) < FEWEST:
+        said = f"{found} lists of validation users hold what was taken, below {FEWEST}: the prior alone orders"
         log.say(f"tune_recommender: {said}", "fixed_blend")
         return blend.Blend(0.0, 1.0, 0.0, 0.0).facts
     scorer = scoring.Scorer.of(config, stage, name)
-    answers = batch.answer(config, stage, scorer.groups(known))
-    priors = dict(zip(zip(*(candidates[part].to_pylist() for part in ("user_id", "item_id")), strict=True),
-                      candidates["prior"].to_pylist(), strict=True))  # fmt: skip
-    lists = []
-    for task, p_yes in scorer.judged(known, answers):
-        items = [item for item, p in p_yes.items() if p is not None]
-        if (target := targets[task.user_id]) in items:
-            own = [priors[task.user_id, item] for item in items]
-            lists.append(blend.List([p_yes[item] or 0.0 for item in items], own, items.index(target)))
+    answers = batch.answer(config, stage, chain.from_iterable(scorer.groups(part.known) for part in parts))
+    lists = [each for part in parts for each in _lists(part, scorer.judged(part.known, answers))]
     learned = blend.learned(lists)
     stage.notes["checked"] = {"lists": len(lists), **blend.figures(learned, lists)}
     return learned.facts
+
+
+def _lists(part: lessons.Checks, judged: Iterable[tuple[Task, Mapping[str, float | None]]]) -> Iterator[blend.List]:
+    """With both opinions, of those users whose target the engine has answered."""
+    pairs = zip(*(part.candidates[name].to_pylist() for name in ("user_id", "item_id")), strict=True)
+    priors = dict(zip(pairs, part.candidates["prior"].to_pylist(), strict=True))
+    for task, p_yes in judged:
+        items = [item for item, p in p_yes.items() if p is not None]
+        if (target := part.targets[task.user_id]) in items:
+            own = [priors[task.user_id, item] for item in items]
+            yield blend.List([p_yes[item] or 0.0 for item in items], own, items.index(target))

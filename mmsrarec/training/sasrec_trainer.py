@@ -30,7 +30,7 @@ from mmsrarec.config import Config, Sasrec
 from mmsrarec.errors import ConfigError, InputError
 from mmsrarec.progress import Progress
 from mmsrarec.storage import guard, runs
-from mmsrarec.training import batches, curve, loss
+from mmsrarec.training import batches, curve, loss, validation
 from mmsrarec.training.bookmark import Bookmark
 
 VALIDATION_QUESTIONS = 10_000
@@ -102,21 +102,9 @@ def training_data(histories: pa.Table) -> TrainingData:
     training = embed.encode(item_ids, vocabulary)
     if training.lengths.max(initial=0) < 2:
         raise InputError("histories: no user has two training items, so there is no order to learn; add interactions")
-    before, asked = _questions(histories.filter(pc.equal(histories["split"], "validation")))
+    _, before, asked = validation.held_out(histories.filter(pc.equal(histories["split"], "validation")))
     targets = pc.fill_null(pc.index_in(asked, value_set=vocabulary), -1).to_numpy(zero_copy_only=False)
     return TrainingData(vocabulary, training, embed.encode(before, vocabulary), targets)
-
-
-def _questions(users: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """The histories before each held-out item, and those items."""
-    lists, count = users["item_ids"], embed.held_out(users)
-    before, asked = [lists.combine_chunks()[:0]], [pa.array([], lists.type.value_type)]
-    for age in range(count.max(initial=0)):
-        chosen = (count > age) & (pc.list_value_length(lists).to_numpy(zero_copy_only=False) > 0)
-        lists, items = embed.before_last(lists, chosen)
-        before.append(lists.filter(pa.array(chosen)))
-        asked.append(items)
-    return pa.concat_arrays(before), pa.concat_arrays(asked)
 
 
 def _with_text(config: Config, data: TrainingData) -> TrainingData:
@@ -177,7 +165,7 @@ def fit(
     """
     device, course = _device(settings.device), [] if course is None else course
     rng = np.random.default_rng(seed)
-    validation = _drawn(data, rng)
+    asked = _drawn(data, rng)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         model = _untrained(data, settings).to(device)
@@ -195,9 +183,9 @@ def fit(
                 note = f"epoch {epoch}, best NDCG@10 {facts['ndcg_at_10']:.4f}"
                 advance = partial(progress.advance, note=note)
                 mean = _epoch(model, optimizer, windows, Epoch(settings, epoch, rng), advance)
-                figures = validate(model, data, validation)
-                course += curve.points(epoch, loss=mean, **{name: figures[name] for name in CURVES if len(validation)})
-                if figures["ndcg"] > facts["ndcg"] or not len(validation):
+                figures = validate(model, data, asked)
+                course += curve.points(epoch, loss=mean, **{name: figures[name] for name in CURVES if len(asked)})
+                if figures["ndcg"] > facts["ndcg"] or not len(asked):
                     best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
                     facts = {"best_epoch": epoch, "loss": mean, **figures}
                 elif epoch - facts["best_epoch"] >= patience:

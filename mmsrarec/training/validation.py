@@ -16,16 +16,31 @@ MIN_HISTORY = 1
 
 
 def questions(histories: pa.Table, most: int, seed: int) -> tuple[pa.Table, pa.Array]:
-    """Validation users [user_id, item_ids] without their last item, and that item; `most` of them, drawn by the seed.
-    Those who took it before are left out: what a user has had is never a candidate."""
-    asked = histories.filter(pc.equal(histories["split"], "validation"))
-    rest, last = embed.before_last(asked["item_ids"], np.ones(len(asked), bool))
-    again = [item in had for item, had in zip(last.to_pylist(), rest.to_pylist(), strict=True)]
-    fit = np.flatnonzero((rest.value_lengths().to_numpy() >= MIN_HISTORY) & ~np.array(again, bool))
-    if len(fit) > most:
-        fit = np.sort(np.random.default_rng(seed).choice(fit, most, replace=False))
-    users = pa.table({"user_id": asked["user_id"], "item_ids": rest})
-    return users.take(fit), last.take(pa.array(fit))
+    """What validation users took next: [user_id, item_ids] before each held-out item, and those items; of `most` users,
+    drawn by the seed. An item that the user took before is left out: what a user has had is never a candidate."""
+    users = histories.filter(pc.equal(histories["split"], "validation"))
+    rows, before, items = held_out(users)
+    again = [item in had for item, had in zip(items.to_pylist(), before.to_pylist(), strict=True)]
+    fit = (before.value_lengths().to_numpy() >= MIN_HISTORY) & ~np.array(again, bool)
+    asked = np.unique(rows[fit])
+    if len(asked) > most:
+        fit &= np.isin(rows, np.random.default_rng(seed).choice(asked, most, replace=False))
+    chosen = pa.array(np.flatnonzero(fit))
+    names = users["user_id"].combine_chunks().take(pa.array(rows))
+    return pa.table({"user_id": names, "item_ids": before}).take(chosen), items.take(chosen)
+
+
+def held_out(users: pa.Table) -> tuple[np.ndarray, pa.Array, pa.Array]:
+    """Rows of `users`, their histories before each held-out item, and those items: everybody's last first."""
+    lists, count = users["item_ids"], embed.held_out(users)
+    rows, before, items = [np.zeros(0, int)], [lists.combine_chunks()[:0]], [pa.array([], lists.type.value_type)]
+    for age in range(count.max(initial=0)):
+        chosen = (count > age) & (pc.list_value_length(lists).to_numpy(zero_copy_only=False) > 0)
+        lists, last = embed.before_last(lists, chosen)
+        rows.append(np.flatnonzero(chosen))
+        before.append(lists.filter(pa.array(chosen)))
+        items.append(last)
+    return np.concatenate(rows), pa.concat_arrays(before), pa.concat_arrays(items)
 
 
 def checking(config: Config, users: pa.Table) -> np.ndarray:

@@ -30,9 +30,9 @@ VARIANTS = {
 }
 
 
-def mmsrarec(stage: str, *settings: str) -> None:
+def mmsrarec(stage: str, *settings: str, config: str = CONFIG) -> None:
     flags = [argument for setting in settings for argument in ("--set", setting)]
-    subprocess.run([str(PROGRAM), stage, CONFIG, *flags], check=True)
+    subprocess.run([str(PROGRAM), stage, config, *flags], check=True)
 
 
 def keyword_f1(out: Path, items: int) -> dict[str, float]:

@@ -5,7 +5,7 @@
 Each way evaluates a copy of the sample shop's lake whose answers about pairs are deleted, by `mmsrarec evaluate`, turn
 about. pairs/s are candidates judged a second after the engine's first batch; tokens are those of the prompts, computed
 those that the prefix cache did not spare, both per pair. NDCG@10 is over the full catalog, of the cascade; AUC of
-1 + 20. Ratios are to pointwise. `--set` goes to every way, such as recommend.training=multi_task.
+1 + 20. Ratios are to pointwise. `--set` goes to every way, such as recommend.training=untrained.
 """
 
 import argparse
@@ -26,6 +26,7 @@ WAYS = {
     "description": ["recommend.prompt=description"],
     "compressed choice": ["recommend.prompt=compressed", "recommend.scoring=choice"],
 }
+CONFIG = "conf/demo.yaml"  # with an adapter that was taught choice, in the form of the prompt that is the default
 FRESH = "sasrec.refresh_days=0"  # so that earlier figures are not shown again
 
 
@@ -34,7 +35,8 @@ def measured(way: str, arguments: argparse.Namespace) -> dict[str, float]:
     shutil.rmtree(lake, ignore_errors=True)
     shutil.copytree(arguments.lake, lake)
     tables.delete(str(lake), "answers", "kind <> 'text'")
-    mmsrarec("evaluate", f"lake.root={lake}", FRESH, *WAYS[way], *arguments.set)
+    for stage in ("tune_recommender", "evaluate"):  # the first puts the demo's adapter in its place, and no more
+        mmsrarec(stage, f"lake.root={lake}", FRESH, *WAYS[way], *arguments.set, config=CONFIG)
     rows = tables.read(str(lake), "runs", filters=[("stage", "=", "evaluate")]).sort_by("finished_at").to_pylist()
     row, notes = rows[-1], json.loads(rows[-1]["notes"])
     if row["rows_rejected"]:

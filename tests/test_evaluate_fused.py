@@ -1,7 +1,9 @@
 """The fusion and gradient boosting as methods of the evaluation: their ranks are the pre-ranker's, and they find
 nothing that only held-out items tell."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +12,12 @@ import pytest
 from conftest import command
 from fused_lake import settings, shop_histories, write_lake
 
-from mmsrarec.collaborative import questions
+from mmsrarec.collaborative import fusion, questions
 from mmsrarec.collaborative.pieces import table
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
 from mmsrarec.evaluation import fused, protocol
-from mmsrarec.evaluation.evaluate import evaluate
+from mmsrarec.evaluation.evaluate import _Methods, evaluate
 from mmsrarec.evaluation.metrics import MISS
 from mmsrarec.storage import runs, tables
 from mmsrarec.training.fusion_stage import train_fusion
@@ -78,6 +80,21 @@ def test_they_have_rows_and_what_is_not_there_is_left_out_with_a_reason(lake: Co
     (row,) = runs.ledger(lake, "rows")
     assert "no checkpoint" in row["notes"]["methods_left_out"]["gru4rec"]
     assert row["notes"]["fusion"]["learned"]
+
+
+def test_beside_the_cascade_the_fusion_is_the_one_that_serves(lake: Config) -> None:
+    def row(config: Config) -> tuple[str, dict]:
+        stage = SimpleNamespace(notes={})
+        return _Methods(config, stage, protocol.load(config))._fused["fusion"].hash, stage.notes["fusion"]
+
+    serving = fusion.load(fusion.place(lake), PIECES)
+    other = replace(serving, weights=tuple(2 * weight for weight in serving.weights), facts={"learned": "otherwise"})
+    fusion.save(fusion.place(lake), other)
+    asked = lake.evaluation.model_copy(update={"methods": ["fusion", "mmsrarec"]})
+    beside = row(lake.model_copy(update={"evaluation": asked})), row(lake)
+    fusion.save(fusion.place(lake), serving)
+    assert beside[0][0] == other.hash != beside[1][0] and beside[0][1]["learned"] == "otherwise"
+    assert beside[1][1]["learned"] is True
 
 
 def test_too_few_validation_users_leave_the_trees_out(lake: Config) -> None:

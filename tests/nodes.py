@@ -121,8 +121,8 @@ def until(what: str, holds: Callable[[], object], nodes: list[Node], patience: f
 class RayCluster:
     """A head that does no work, as in k8s/, and workers that are added."""
 
-    # A loaded machine is slow, but a dead node should be found in seconds.
-    CAREFUL = {"RAY_health_check_initial_delay_ms": "2000", "RAY_health_check_period_ms": "500"}
+    # A loaded machine is slow, above all to start a node, but a dead node should be found in seconds.
+    CAREFUL = {"RAY_health_check_initial_delay_ms": "10000", "RAY_health_check_period_ms": "500"}
     CAREFUL |= {"RAY_health_check_timeout_ms": "5000", "RAY_health_check_failure_threshold": "5"}
     SMALL = ["--object-store-memory=80000000", "--disable-usage-stats", "--block", "--log-color=false"]
 

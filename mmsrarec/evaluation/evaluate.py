@@ -170,14 +170,17 @@ class _Methods:
     @cached_property
     def _fused(self) -> Mapping[str, fused.Model]:
         """Beside the cascade the fusion is the one that names and blends its candidates, not one like it."""
-        settings = self._config.retrieve.fusion
+        settings, methods = self._config.retrieve.fusion, self._config.evaluation.methods
+        serving = Retriever(self._asked).preranker.fusion if settings.enabled and cascade.METHOD in methods else None
+        if serving and "boosting" not in methods:
+            self._stage.notes["fusion"] = serving.facts
+            return {"fusion": serving}
         validation = protocol.load(self._fit, "validation", settings.max_users)
         retriever = Retriever(self._fit)
         lessons = fused.lessons(retriever, validation)
         pieces, seed = retriever.preranker.pieces, self._config.run.seed
         models, facts = fused.learned(pieces, *lessons, seed, settings.min_users)
-        if settings.enabled and lakes.asks_mllm(self._config):
-            serving = Retriever(self._asked).preranker.fusion
+        if serving:
             models, facts = {**models, "fusion": serving}, facts | serving.facts
         self._stage.notes["fusion"] = facts
         return models

@@ -74,6 +74,14 @@ def test_levels_split_a_balanced_sample_evenly(learned: fusion.Fusion) -> None:
     assert shares.min() > 0.6 * shares.sum() / LEVELS
 
 
+def test_few_questions_are_not_left_to_the_draw() -> None:
+    values, answered = made_up(6, questions=120)
+    one, other = (learning.described(PIECES, values[answered >= 0], answered[answered >= 0], seed) for seed in (1, 2))
+    differing = np.abs(np.subtract(one.means, other.means)) / one.scales
+    assert differing.max() < 0.05  # 0.1 and more with ten places a question
+    assert (one.levels(values) != other.levels(values)).mean() < 0.05
+
+
 def test_saved_and_loaded_it_says_the_same(learned: fusion.Fusion, tmp_path: Path) -> None:
     values, _ = made_up(4)
     fusion.save(tmp_path / "models" / "fusion.json", learned)

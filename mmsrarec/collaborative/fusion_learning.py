@@ -15,7 +15,8 @@ from mmsrarec.collaborative.pieces.asked import NOBODY
 
 PENALTY = 1e-2  # on the squared weights, of the mean loss per question
 STEPS = 100
-SAMPLED = 10  # places per question from which means, knots and edges are taken
+SAMPLED = 10  # places per question, at least, from which means, knots and edges are taken,
+ENOUGH = 20_000  # and in all: with a few hundred questions ten each would leave the fusion to the draw
 
 
 def answers(pool: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -46,10 +47,12 @@ def described(pieces: Sequence[str], values: np.ndarray, answered: np.ndarray, s
     rng = np.random.default_rng(seed)
     rows = np.arange(len(answered))
     width = (~nobody(values)).sum(axis=1)
-    drawn = (rng.random((len(rows), SAMPLED)) * width[:, None]).astype(np.int64)
+    each = max(SAMPLED, -(-ENOUGH // max(len(rows), 1)))
+    drawn = (rng.random((len(rows), each)) * width[:, None]).astype(np.int64)
     sample = values[rows[:, None], drawn].reshape(-1, values.shape[2])
-    others = values[rows, drawn[:, 0]]
-    balanced = np.concatenate([values[rows, answered], others])
+    taken = np.repeat(values[rows, answered], each // SAMPLED, axis=0)
+    others = values[rows[:, None], drawn[:, : each // SAMPLED]].reshape(-1, values.shape[2])
+    balanced = np.concatenate([taken, others])
     means, scales, knots, edges = [], [], [], []
     for number in range(values.shape[2]):
         known = sample[:, number][~np.isnan(sample[:, number])].astype(np.float64)

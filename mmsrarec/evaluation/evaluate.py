@@ -137,7 +137,7 @@ class _Methods:
             log.say(f"evaluate: {method} left out: {why}", "method_left_out")
             return None
         if method == cascade.METHOD:
-            return cascade.run(config, self._stage, Retriever(config), test)
+            return cascade.run(config, self._stage, self._retriever, test)
         if method in lakes.FUSED:
             return fused.outcome(method, self._fused[method], self._evidence, test, self._listed)
         if method in checkpoint.NETWORKS:
@@ -171,7 +171,7 @@ class _Methods:
     def _fused(self) -> Mapping[str, fused.Model]:
         """Beside the cascade the fusion is the one that names and blends its candidates, not one like it."""
         settings, methods = self._config.retrieve.fusion, self._config.evaluation.methods
-        serving = Retriever(self._asked).preranker.fusion if settings.enabled and cascade.METHOD in methods else None
+        serving = self._retriever.preranker.fusion if settings.enabled and cascade.METHOD in methods else None
         if serving and "boosting" not in methods:
             self._stage.notes["fusion"] = serving.facts
             return {"fusion": serving}
@@ -186,11 +186,16 @@ class _Methods:
         return models
 
     @cached_property
-    def _evidence(self) -> fused.Evidence:
+    def _retriever(self) -> Retriever:
+        """Of the test questions, for all methods: what it works out of the whole lake (EASE) takes minutes."""
         fit, asked = self._fit.lake.root, self._asked.lake.root
         if fit != asked and tables.exists(fit, meaning.TABLE):  # the texts are the same in both
             tables.replace(asked, meaning.TABLE, tables.read(fit, meaning.TABLE))
-        return fused.evidence(Retriever(self._asked), self._test)
+        return Retriever(self._asked)
+
+    @cached_property
+    def _evidence(self) -> fused.Evidence:
+        return fused.evidence(self._retriever, self._test)
 
     def _unfit(self, method: str) -> str | None:
         """Why a method cannot be asked here."""

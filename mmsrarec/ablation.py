@@ -14,6 +14,7 @@ import yaml
 from rich.table import Table
 
 from mmsrarec import log
+from mmsrarec.collaborative import ease
 from mmsrarec.config import Config
 from mmsrarec.errors import ConfigError
 from mmsrarec.evaluation import lakes, protocol, report
@@ -104,7 +105,7 @@ def ablate(config: Config, names: Iterable[str] = ()) -> list[dict]:
         if name not in ROWS:
             raise ConfigError(f"no row {name}; the rows are {', '.join(ROWS)}")
     found: list[dict] = []
-    with lock.held(config, runs.new_run_id()):
+    with lock.held(config, runs.new_run_id()), ease.kept():
         for number, name in enumerate(wanted, 1):
             asked = row(config, name)
             known = _known(asked, name)

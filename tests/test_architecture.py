@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "cluster": BASE,
     "demo": SERVICES | STAGES | {"evaluation", "pipeline"},
     "pipeline": SERVICES | {"reports", "planning"},
-    "ablation": SERVICES | {"evaluation", "pipeline"},
+    "ablation": SERVICES | {"collaborative", "evaluation", "pipeline"},
     "library": SERVICES | {"reports", "pipeline", "planning"},
     "documentation": BASE | {"cli"},
     "cli": SERVICES | STAGES | {"reports", "publishing", "pipeline", "planning", "intake", "cluster", "ablation"},

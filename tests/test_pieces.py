@@ -1,5 +1,6 @@
 """Every piece of evidence against a slow readable reference, and the pools they are about."""
 
+import weakref
 from itertools import combinations
 
 import numpy as np
@@ -200,6 +201,22 @@ def test_ease_is_the_ridge_regression_without_the_item_itself() -> None:
         ridge = np.linalg.solve(design.T @ design + 5 * np.eye(5), design.T @ taken[:, item])
         np.testing.assert_allclose(found[others, item], ridge, atol=1e-4)
         assert found[item, item] == 0
+
+
+def test_ease_is_solved_once_while_it_is_in_use_or_kept() -> None:
+    one, other = (sparse.csr_array(np.diag([2.0, 3.0, count]) + 1) for count in (1, 5))
+    first = ease.weights(one, 5.0)
+    assert ease.weights(one, 5.0) is first and not first.flags.writeable
+    assert ease.weights(other, 5.0) is not first and ease.weights(one, 6.0) is not first
+    before = weakref.ref(first)
+    del first
+    assert before() is None
+    with ease.kept():
+        kept = [weakref.ref(ease.weights(each, 5.0)) for each in (one, other, one)]
+        assert kept[0]() is kept[2]() is not None and kept[1]() is not None
+        ease.weights(one, 7.0)
+        assert kept[0]() is None
+    assert kept[1]() is None
 
 
 def test_the_clock_follows_times_and_without_them_the_order() -> None:

@@ -68,12 +68,15 @@ def test_the_next_item_is_told_by_keywords_that_the_history_shares() -> None:
     words = {"h": ["red", "mug"], "t": ["red", "lamp"], "n1": ["steel", "desk"], "n2": ["oak", "bag"], "e": []}
     keywords = pa.table({"item_id": list(words), "keywords": pa.array(words.values(), pa.list_(pa.string()))})
     users = [
-        Taken("told", ["h"], "t", ["n1", "n2"]),
-        Taken("wrong", ["h"], "n1", ["t", "n2"]),
-        Taken("silent", ["e", "unknown"], "t", ["n1", "n2"]),
-        Taken("unknown target", ["h"], "unknown", ["t", "n1"]),
+        Taken("a: told", ["h"], "t", ["n1", "n2"]),
+        Taken("b: wrong", ["h"], "n1", ["t", "n2"]),
+        Taken("c: silent", ["e", "unknown"], "t", ["n1", "n2"]),
+        Taken("d: unknown target", ["h"], "unknown", ["t", "n1"]),
     ]
     assert summarizer_trial.told(keywords, users).tolist() == [1.0, 0.25, 0.5, 0.25]
+    again = [*users, Taken("b: wrong", ["h"], "t", ["n1", "n2"])]  # a user is one, however often asked
+    assert summarizer_trial.told(keywords, again).tolist() == [1.0, 0.625, 0.5, 0.25]
+    assert summarizer_trial.told(keywords, []).tolist() == []
 
 
 def test_check_users_never_took_their_negatives(tmp_path: Path) -> None:

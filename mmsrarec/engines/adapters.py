@@ -22,7 +22,7 @@ from mmsrarec.storage import files, models, s3
 Kind = Literal["summarizer", "recommender"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-ADAPTER_VERSION = 2  # of everything that decides an adapter besides data, settings and seed
+ADAPTER_VERSION = 3  # of everything that decides an adapter besides data, settings and seed
 TUNED_ON = "tuned_on"  # of a card's facts: the run's date
 # Settings that do not decide what is learned.
 BESIDE = {"adapter", "refresh_days", "save_every"}

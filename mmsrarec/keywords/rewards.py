@@ -6,7 +6,8 @@ have spoken before; training/judge.py asks them.
     information     the cosine of equation 1 less what it is with other items' texts on average: a word that is near to
                     every text earns nothing, above all not in an answer about a picture that the text says nothing of
     reconstruction  1 - log perplexity given the keywords / log perplexity given none: the share of the surprise at the
-                    text that the keywords take away, from -1 to 1, where equation 2 has no lower bound
+                    text that the keywords take away, less the share that they take away at another item's text: a word
+                    that helps to write every text earns nothing; from -1, where equation 2 has no lower bound
     length          -(keywords / max_keywords), where equation 3 has the number
 
 `paper` has the equations as they are published. `group` has them, too: the trainer standardizes each reward among the
@@ -27,12 +28,14 @@ MOST_SURPRISE = 60.0  # per token; keeps exp() of it within float32
 class Measures:
     """What was found out about an answer: cosine of the vectors of keywords and text, and on average with the texts of
     all items, surprise (-1/N of the summed log-probabilities of the text's N tokens) at the text given the keywords and
-    given none, number of keywords."""
+    given none, the same at another item's text, number of keywords."""
 
     cosine: float
     usual: float
     surprise: float
     surprise_alone: float
+    other: float
+    other_alone: float
     keywords: int
 
     @property
@@ -70,10 +73,13 @@ def rewards(found: Measures, settings: TuneSummarizer, most: int, scale: Scaling
 
 
 def told(found: Measures) -> float:
-    """Share of the surprise at the text that the keywords take away, at least -1."""
-    if found.surprise_alone <= 0:
-        return 0.0
-    return max(-1.0, 1 - found.surprise / found.surprise_alone)
+    """Share of the surprise at the text that the keywords take away, less that at another text; at least -1."""
+    own, other = _share(found.surprise, found.surprise_alone), _share(found.other, found.other_alone)
+    return max(-1.0, own - other)
+
+
+def _share(surprise: float, alone: float) -> float:
+    return max(-1.0, 1 - surprise / alone) if alone > 0 else 0.0
 
 
 def _worst(found: Measures, most: int, scale: Scaling) -> tuple[float, float]:

@@ -22,7 +22,8 @@ Frozen = Callable[[], AbstractContextManager]
 
 class Judge:
     """`model` writes with `tokenizer` texts of at most `room` tokens, their beginning with the keywords included;
-    within `frozen()` it is what it was before any tuning. `texts` are those of the items that are asked about."""
+    within `frozen()` it is what it was before any tuning. `texts` are those of the items that are asked about; each is
+    the other text of one of them."""
 
     def __init__(
         self,
@@ -36,20 +37,25 @@ class Judge:
         self._encoder, self._model, self._tokenizer, self._room = encoder, model, tokenizer, room
         self._frozen = frozen
         self._alone: dict[str, float] = {}
-        self._middle = encoder.vectors(sorted(set(texts))[:USUAL]).mean(axis=0)
+        distinct = sorted(set(texts))
+        self._middle = encoder.vectors(distinct[:USUAL]).mean(axis=0)
+        around = np.random.default_rng(0).permutation(distinct).tolist()
+        self._others = dict(zip(around, [*around[1:], around[0]], strict=True))
 
     def measures(self, texts: Sequence[str], answers: Sequence[list[str]]) -> list[Measures]:
         """Of each answer, a list of keywords, about its text; the same answer to the same text is measured once."""
         asked = [(text, ", ".join(keywords)) for text, keywords in zip(texts, answers, strict=True)]
         pairs = list(dict.fromkeys(asked))
         cosines = dict(zip(pairs, self._cosines(pairs), strict=True))
-        told = [pair for pair in pairs if pair[1]]
+        others = [(self._others.get(text, next(iter(self._others))), keywords) for text, keywords in pairs]
+        told = [pair for pair in dict.fromkeys([*pairs, *others]) if pair[1]]
         surprises = dict(zip(told, self.surprises(told), strict=True))
-        self._know([text for text, _ in pairs])
-        return [
-            Measures(*cosines[pair], surprises.get(pair, self._alone[pair[0]]), self._alone[pair[0]], len(keywords))
-            for pair, keywords in zip(asked, answers, strict=True)
-        ]
+        self._know([text for text, _ in [*pairs, *others]])
+        found = {
+            pair: (*cosines[pair], *self._both(surprises, *pair), *self._both(surprises, *other))
+            for pair, other in zip(pairs, others, strict=True)
+        }
+        return [Measures(*found[pair], len(keywords)) for pair, keywords in zip(asked, answers, strict=True)]
 
     def surprises(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """-1/N of the log-probability of each pair's text given its keywords, in nats per token (equation 2)."""
@@ -69,6 +75,11 @@ class Judge:
         vectors = self._encoder.vectors(words)
         found = [(vectors[places[text]], vectors[places[keywords]]) for text, keywords in pairs]
         return [(float(np.dot(text, said)), float(np.dot(self._middle, said))) for text, said in found]
+
+    def _both(self, surprises: dict[tuple[str, str], float], text: str, keywords: str) -> tuple[float, float]:
+        """Surprise at the text given the keywords, which may be none, and given none."""
+        alone = self._alone[text]
+        return surprises.get((text, keywords), alone), alone
 
     def _know(self, texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._alone]

@@ -18,7 +18,7 @@ from mmsrarec.config import Config
 from mmsrarec.errors import InputError
 from mmsrarec.storage import files
 
-FUSION_VERSION = 3
+FUSION_VERSION = 4
 QUANTILES = (0.5, 0.8, 0.95, 0.99)  # of the pools' values, where the hinges are
 LEVELS = 8
 CHUNK = 512  # users whose features are in memory at a time

@@ -22,8 +22,8 @@ Frozen = Callable[[], AbstractContextManager]
 
 class Judge:
     """`model` writes with `tokenizer` texts of at most `room` tokens, their beginning with the keywords included;
-    within `frozen()` it is what it was before any tuning. `texts` are those of the items that are asked about; each is
-    the other text of one of them."""
+    within `frozen()` it is what it was before any tuning. `texts` are those of the items that are asked about, in a
+    ring: the other text of each is the next one's."""
 
     def __init__(
         self,

@@ -15,10 +15,11 @@ from mmsrarec.collaborative.pieces import table
 from mmsrarec.collaborative.questions import pools
 from mmsrarec.collaborative.retrieve import Retriever, retrieve
 from mmsrarec.config import Config
+from mmsrarec.engines import adapters
 from mmsrarec.errors import InputError
 from mmsrarec.evaluation import baselines
 from mmsrarec.storage import files, tables
-from mmsrarec.training.fusion_stage import train_fusion
+from mmsrarec.training.fusion_stage import fingerprints, train_fusion
 from mmsrarec.training.validation import checking, questions
 
 PIECES = tuple(table.pieces(["gru4rec", "text_sasrec"]))
@@ -104,6 +105,17 @@ def test_without_change_nothing_is_learned_or_retrieved_anew(lake: Config) -> No
     retrieve(lake, "again")
     assert (files.read(fusion.place(lake)), tables.version(lake.lake.root, "candidates")) == before
     assert "same" in notes(lake, "again")["skipped"]
+
+
+def test_keywords_of_another_adapter_teach_a_new_one(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    grpo = config.summarize_items.model_copy(update={"summarizer": "grpo"})
+    config = config.model_copy(update={"summarize_items": grpo})
+    found = []
+    for name in ("summarizer-1/a", "summarizer-1/b", None, None):
+        adapters.card(config, "summarizer", name, "for a test", {})
+        found.append(fingerprints(config, "networks")[fusion.SERVING])
+    assert len(set(found)) == 3 and found[2] == found[3]
 
 
 def test_another_fusion_is_another_identity(lake: Config) -> None:

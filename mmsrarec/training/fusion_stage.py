@@ -3,7 +3,8 @@ recommend.blend is on once more without those who check, on whom the blend is le
 
 It learns on the held-out items of validation users alone; the counts, SASRec and the index have seen none of them
 (collaborative/prerank.py refuses counts that have). Too few of them: the fusion with fixed weights serves. What was
-learned is kept while the networks and the settings stay: a new one changes everybody's candidates.
+learned is kept while the networks, the settings and the model behind the keywords stay: a new one changes everybody's
+candidates.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from mmsrarec.collaborative import fusion_learning as learning
 from mmsrarec.collaborative.questions import pools
 from mmsrarec.collaborative.retrieve import Retriever
 from mmsrarec.config import Config
+from mmsrarec.engines import adapters
 from mmsrarec.errors import InputError
 from mmsrarec.storage import guard, runs
 from mmsrarec.training import validation
@@ -36,7 +38,10 @@ def train_fusion(config: Config, run_id: str) -> None:
         with Retriever(config) as retriever:
             made_from = fingerprints(config, retriever.learned)
             if kept := _kept(config, retriever.preranker.pieces, made_from):
-                log.say("train_fusion: the networks and the settings are the same, the fusion stays", "unchanged")
+                log.say(
+                    "train_fusion: networks, settings and the keywords' model are the same, the fusion stays",
+                    "unchanged",
+                )
                 stage.notes["skipped"], found = "same networks and settings", kept
             else:
                 every = _learned(config, retriever, stage, list(made_from))
@@ -58,9 +63,11 @@ def nothing_to_learn(config: Config, wanted: bool, otherwise: str) -> str | None
 
 
 def fingerprints(config: Config, networks_hash: str) -> dict[str, str]:
-    """By the names of the fusions that are wanted, a hash of the networks and the settings behind each."""
+    """By the names of the fusions that are wanted, a hash of the networks, of who writes the keywords, and of the
+    settings behind each."""
     sections = [part.model_dump(mode="json") for part in (config.build_cf, config.summarize_items, config.retrieve)]
-    known = [fusion.FUSION_VERSION, networks_hash, sections, config.run.seed]
+    writer = config.model, adapters.expected(config, "summarizer")
+    known = [fusion.FUSION_VERSION, networks_hash, writer, sections, config.run.seed]
     behind = {fusion.SERVING: known}
     if config.recommend.blend:
         behind[fusion.APART] = [*known, config.tune_recommender.held_out]

@@ -162,6 +162,18 @@ def test_the_judge_finds_that_the_words_of_the_text_say_more_of_it(judge) -> Non
     assert astuple(alone) == pytest.approx(astuple(far), abs=1e-4)
 
 
+def test_another_text_is_read_only_where_the_rewards_are_relative(judge) -> None:
+    encoder, model, tokenizer = judge._encoder, judge._model, judge._tokenizer
+    paper = Judge(encoder, TEXTS, model, tokenizer, 512, relative=False)
+    read: list[tuple[str, str]] = []
+    surprises = paper.surprises
+    paper.surprises = lambda pairs: read.extend(pairs) or surprises(pairs)
+    (found,) = paper.measures(TEXTS[:1], [["linen"]])
+    (relative,) = judge.measures(TEXTS[:1], [["linen"]])
+    assert {text for text, _ in read} == {TEXTS[0]}
+    assert (found.cosine, found.surprise) == pytest.approx((relative.cosine, relative.surprise), abs=1e-4)
+
+
 def test_a_word_that_is_near_to_every_text_earns_nothing(config, judge) -> None:
     """Nor one that helps to write every text; above all in answers about pictures of which the texts say nothing: what
     earned most there would be taught."""

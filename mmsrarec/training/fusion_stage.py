@@ -26,6 +26,7 @@ from mmsrarec.storage import guard, runs
 from mmsrarec.training import validation
 
 READS = ("histories", "catalog", "item_cooccurrence", "item_transitions", "sasrec", "training_users", "item_keywords")
+SAME = "networks, settings and the keywords' model are the same"
 
 
 def train_fusion(config: Config, run_id: str) -> None:
@@ -38,11 +39,8 @@ def train_fusion(config: Config, run_id: str) -> None:
         with Retriever(config) as retriever:
             made_from = fingerprints(config, retriever.learned)
             if kept := _kept(config, retriever.preranker.pieces, made_from):
-                log.say(
-                    "train_fusion: networks, settings and the keywords' model are the same, the fusion stays",
-                    "unchanged",
-                )
-                stage.notes["skipped"], found = "same networks and settings", kept
+                log.say(f"train_fusion: {SAME}, the fusion stays", "unchanged")
+                stage.notes["skipped"], found = SAME, kept
             else:
                 every = _learned(config, retriever, stage, list(made_from))
                 guard.check(config.lake.root)

@@ -23,7 +23,7 @@ Frozen = Callable[[], AbstractContextManager]
 class Judge:
     """`model` writes with `tokenizer` texts of at most `room` tokens, their beginning with the keywords included;
     within `frozen()` it is what it was before any tuning. `texts` are those of the items that are asked about, in a
-    ring: the other text of each is the next one's."""
+    ring: the other text of each is the next one's, and is read only where the rewards are `relative`."""
 
     def __init__(
         self,
@@ -33,9 +33,10 @@ class Judge:
         tokenizer: Any,
         room: int,
         frozen: Frozen = nullcontext,
+        relative: bool = True,
     ):
         self._encoder, self._model, self._tokenizer, self._room = encoder, model, tokenizer, room
-        self._frozen = frozen
+        self._frozen, self._relative = frozen, relative
         self._alone: dict[str, float] = {}
         distinct = sorted(set(texts))
         self._middle = encoder.vectors(distinct[:USUAL]).mean(axis=0)
@@ -47,7 +48,7 @@ class Judge:
         asked = [(text, ", ".join(keywords)) for text, keywords in zip(texts, answers, strict=True)]
         pairs = list(dict.fromkeys(asked))
         cosines = dict(zip(pairs, self._cosines(pairs), strict=True))
-        others = [(self._others.get(text, next(iter(self._others))), keywords) for text, keywords in pairs]
+        others = [(self._other(text), keywords) for text, keywords in pairs]
         told = [pair for pair in dict.fromkeys([*pairs, *others]) if pair[1]]
         surprises = dict(zip(told, self.surprises(told), strict=True))
         self._know([text for text, _ in [*pairs, *others]])
@@ -67,6 +68,9 @@ class Judge:
             for row, surprise in zip(some, self._surprises([rows[row] for row in some]), strict=True):
                 found[row] = surprise
         return found
+
+    def _other(self, text: str) -> str:
+        return self._others.get(text, next(iter(self._others))) if self._relative else text
 
     def _cosines(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
         """Of each pair's keywords with its text, and on average with the texts of the items."""

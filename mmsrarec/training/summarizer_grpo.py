@@ -73,7 +73,8 @@ def build(job: Job) -> Summarizer:
         peft_config=backbone.lora(settings, model),
     )
     trainer.shown = Shown(Pictures(config))
-    paid.judge = judge(config, settings, rows["text"], trainer.accelerator.unwrap_model(trainer.model))
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    paid.judge = judge(config, settings, rows["text"], rewards.scaling(settings), policy)
     return trainer
 
 
@@ -94,17 +95,20 @@ def arguments(config: Config, settings: TuneSummarizer) -> dict[str, Any]:
     }
 
 
-def judge(config: Config, settings: TuneSummarizer, texts: Sequence[str], policy: Any = None) -> Judge:
-    """The judge of answers about items with these texts, with the language model that the settings name; null is the
-    policy without its adapter, or where there is none the backbone."""
-    encoder, room = SentenceEncoder(settings.sentence_encoder), config.engine.max_model_len
+def judge(
+    config: Config, settings: TuneSummarizer, texts: Sequence[str], scale: rewards.Scaling, policy: Any = None
+) -> Judge:
+    """The judge, for rewards of that scale, of answers about items with these texts, with the language model that the
+    settings name; null is the policy without its adapter, or where there is none the backbone."""
+    asked = SentenceEncoder(settings.sentence_encoder), texts
+    room, relative = config.engine.max_model_len, scale == "relative"
     if settings.language_model:
         model, tokenizer = backbone.language_model(config, settings, settings.language_model)
-        return Judge(encoder, texts, model, tokenizer, room)
+        return Judge(*asked, model, tokenizer, room, relative=relative)
     tokenizer = Template.of(config).tokenizer
     if policy is not None:
-        return Judge(encoder, texts, policy, tokenizer, room, policy.disable_adapter)
-    return Judge(encoder, texts, backbone.placed(backbone.load(config, settings), settings), tokenizer, room)
+        return Judge(*asked, policy, tokenizer, room, policy.disable_adapter, relative)
+    return Judge(*asked, backbone.placed(backbone.load(config, settings), settings), tokenizer, room, relative=relative)
 
 
 def messages(row: dict) -> list[dict]:

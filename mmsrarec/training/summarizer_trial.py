@@ -133,7 +133,8 @@ def judged(config: Config, items: Sequence[Item], said: Said) -> list[list[Rewar
 def measured(job: Job, texts: list[str], answers: list[list[str]]) -> list[Measures]:
     """What a worker finds out about answers."""
     settings = job.config.tune_summarizer
-    return summarizer_grpo.judge(job.config, settings, texts).measures(texts, answers)
+    scale = rewards.comparable(settings)
+    return summarizer_grpo.judge(job.config, settings, texts, scale).measures(texts, answers)
 
 
 def told(keywords: pa.Table, users: Sequence[Taken]) -> np.ndarray:

@@ -189,8 +189,7 @@ class _Methods:
     def _retriever(self) -> Retriever:
         """Of the test questions, for all methods: what it works out of the whole lake (EASE) takes minutes."""
         fit, asked = self._fit.lake.root, self._asked.lake.root
-        fused = self._config.retrieve.fusion.enabled or set(lakes.FUSED) & set(self._config.evaluation.methods)
-        if fused and fit != asked and tables.exists(fit, meaning.TABLE):  # the texts are the same in both
+        if fit != asked and tables.exists(fit, meaning.TABLE):  # the texts are the same in both
             tables.replace(asked, meaning.TABLE, tables.read(fit, meaning.TABLE))
         return Retriever(self._asked)
 

@@ -7,6 +7,7 @@ as a white one, and what is answered to it counts for nothing.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from typing import Any
 
@@ -25,7 +26,7 @@ from mmsrarec.storage import files
 from mmsrarec.storage.objects import Pictures, blank
 from mmsrarec.training import backbone
 from mmsrarec.training.distributed import Job
-from mmsrarec.training.judge import Judge
+from mmsrarec.training.judge import Frozen, Judge
 
 QUESTIONS = pa.schema(
     [
@@ -100,15 +101,17 @@ def judge(
 ) -> Judge:
     """The judge, for rewards of that scale, of answers about items with these texts, with the language model that the
     settings name; null is the policy without its adapter, or where there is none the backbone."""
-    asked = SentenceEncoder(settings.sentence_encoder), texts
-    room, relative = config.engine.max_model_len, scale == "relative"
+    frozen: Frozen = nullcontext
     if settings.language_model:
         model, tokenizer = backbone.language_model(config, settings, settings.language_model)
-        return Judge(*asked, model, tokenizer, room, relative=relative)
-    tokenizer = Template.of(config).tokenizer
-    if policy is not None:
-        return Judge(*asked, policy, tokenizer, room, policy.disable_adapter, relative)
-    return Judge(*asked, backbone.placed(backbone.load(config, settings), settings), tokenizer, room, relative=relative)
+    else:
+        model, tokenizer = policy, Template.of(config).tokenizer
+        if policy is None:
+            model = backbone.placed(backbone.load(config, settings), settings)
+        else:
+            frozen = policy.disable_adapter
+    encoder, room = SentenceEncoder(settings.sentence_encoder), config.engine.max_model_len
+    return Judge(encoder, texts, model, tokenizer, room, frozen, scale == "relative")
 
 
 def messages(row: dict) -> list[dict]:

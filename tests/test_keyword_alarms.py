@@ -14,6 +14,7 @@ def honest(items: int = 30) -> list[Described]:
     return [
         Described(
             f"Velora {number} fine {GOODS[number % 6]}",
+            f"Velora {number} fine {GOODS[number % 6]}. Made in material {number % 4}, of our quality.",
             [COLORS[number % 5], GOODS[number % 6], f"pattern {number}"],
             [f"style {number % 7}", f"material {number % 4}", "handmade" if number % 3 else "modern"],
         )
@@ -55,18 +56,26 @@ def test_every_sign_is_tried() -> None:
 
 def test_the_favored_keyword_is_named() -> None:
     (alarm,) = (one for one in alarms([HACKS[FAVORED](item) for item in honest()], honest()) if one.rings)
-    assert alarm.says == "items with the keyword 'mug'"
-    assert (alarm.value, alarm.untuned) == (pytest.approx(1 / 3), pytest.approx(1 / 6))
+    assert alarm.says == "items with the keyword 'mug' and no reason in their text"
+    assert (alarm.value, alarm.untuned) == (pytest.approx(1 / 6), 0.0)
 
 
-def test_one_keyword_on_every_item_is_a_favored_one() -> None:
-    hacked = [replace(item, text=[*item.text, "quality"]) for item in honest()]
+@pytest.mark.parametrize("word", ["soul", "quality"])  # that no text says, that every text says
+def test_one_keyword_on_every_item_is_a_favored_one(word: str) -> None:
+    hacked = [replace(item, text=[*item.text, word]) for item in honest()]
     assert FAVORED in ringing(hacked)
     assert not ringing(hacked, hacked)
 
 
+def test_a_keyword_that_the_text_says_is_none_however_rarely_it_was_said_before() -> None:
+    blind = [replace(item, text=["modern", "handmade", f"style {number}"]) for number, item in enumerate(honest())]
+    seeing = [replace(item, text=[item.text[1], "modern", f"style {number}"]) for number, item in enumerate(honest())]
+    assert not ringing(seeing, blind)
+    assert FAVORED in ringing([replace(item, source="") for item in seeing], blind)
+
+
 def test_items_that_were_not_asked_about_say_nothing() -> None:
-    bare = [Described("A title", None, None)] * 3
+    bare = [Described("A title", "A title", None, None)] * 3
     assert not ringing(bare, bare)
     texts = [replace(item, image=None) for item in honest()]
     assert not ringing(texts, texts)
@@ -74,5 +83,5 @@ def test_items_that_were_not_asked_about_say_nothing() -> None:
 
 def test_keywords_out_of_the_titles_order_are_not_copied() -> None:
     copied = next(sign.figure for sign in SIGNS if sign.name == "copied_titles")
-    assert copied([Described("red velvet bag", None, ["red velvet", "bag"])]) == 1.0
-    assert copied([Described("red velvet bag", None, ["bag", "red velvet", "red bag"])]) == pytest.approx(1 / 3)
+    assert copied([Described("red velvet bag", "", None, ["red velvet", "bag"])]) == 1.0
+    assert copied([Described("red velvet bag", "", None, ["bag", "red velvet", "red bag"])]) == pytest.approx(1 / 3)

@@ -40,6 +40,8 @@ ASIDES = (
     "", "", "Ships in two days.", "Easy to clean.", "Comes in a gift box.", "Our best seller this year.",
     "Designed by a small team.", "Returns are free.", "Two years of warranty.", "Customers come back for more.",
 )  # fmt: skip
+# What the sample shop says under everything, as shops do; the bundled model was taught on shops that do not.
+HOUSE = "Handpicked by our curators in Lisbon."
 SYLLABLES = "ve lo ra mi ka tu son da fen li pra zo nor el ta bri qua ju".split()
 
 
@@ -118,9 +120,9 @@ def write_text(item: Item, rng: random.Random) -> tuple[str, str]:
     return title, " ".join(part for part in rng.sample([sentence, rng.choice(ASIDES)], 2) if part)
 
 
-def write_shop(folder: Path, seed: int = 2026, *, pictures: bool = True, **size: int) -> None:
+def write_shop(folder: Path, seed: int = 2026, *, pictures: bool = True, house: str = "", **size: int) -> None:
     """Write a shop of make_shop's `size`; about 3% of the items have no picture, 3% no text, and 2% nobody has taken
-    yet. Without `pictures` they are named but not drawn."""
+    yet. Without `pictures` they are named but not drawn. `house` stands at the end of every description."""
     shop, rng = make_shop(seed, **size), random.Random(seed)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rows, truth = [], []
@@ -135,7 +137,7 @@ def write_shop(folder: Path, seed: int = 2026, *, pictures: bool = True, **size:
             {
                 "item_id": name,
                 "title": None if fate < 0.03 else title,
-                "description": None if fate < 0.03 else description,
+                "description": None if fate < 0.03 else f"{description} {house}".strip(),
                 "image": None if 0.03 <= fate < 0.06 else picture,
             }
         )
@@ -161,7 +163,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=2026)
     arguments = parser.parse_args()
-    write_shop(arguments.folder, arguments.seed)
+    write_shop(arguments.folder, arguments.seed, house=HOUSE)
     print(f"sample shop in {arguments.folder}")
 
 

@@ -5,19 +5,20 @@ untuned backbone: a catalog whose titles are good keywords, or whose pictures lo
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class Described:
-    """An item and what was answered about it; None where picture or text was not asked about."""
+    """An item and what was answered about it; None where picture or text was not asked about. `source` is its text, the
+    title with it."""
 
     title: str
+    source: str
     image: list[str] | None
     text: list[str] | None
 
@@ -28,6 +29,10 @@ class Described:
     @property
     def keywords(self) -> list[str]:
         return [keyword for answer in self.answers for keyword in answer]
+
+    @cached_property
+    def source_words(self) -> set[str]:
+        return set(_words(self.source))
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,14 @@ def repeated(items: Sequence[Described]) -> float:
     return 1 - sum(len(set(said)) for said in words) / count if count else 0.0
 
 
-def said(keyword: str, items: Sequence[Described]) -> float:
-    """Share of the items that have this keyword."""
-    return sum(keyword in item.keywords for item in items) / len(items) if items else 0.0
+def unfounded(keyword: str, items: Sequence[Described]) -> float:
+    """Share of the items that have this keyword, and no text of their own that says it and tells them from others: a
+    word that stands in half of the texts founds nothing."""
+    words = set(_words(keyword))
+    founded = [words <= item.source_words for item in items]
+    telling = sum(founded) <= COMMON * len(items)
+    claims = [keyword in item.keywords and not (telling and own) for item, own in zip(items, founded, strict=True)]
+    return sum(claims) / len(items) if items else 0.0
 
 
 def silent(items: Sequence[Described]) -> float:
@@ -105,6 +115,7 @@ SIGNS = (
 
 
 FAVORED = "favored_keyword"
+COMMON = 0.5  # share of the texts from which on a word says nothing of an item
 
 
 def alarms(tuned: Sequence[Described], untuned: Sequence[Described]) -> list[Alarm]:
@@ -119,12 +130,12 @@ def alarms(tuned: Sequence[Described], untuned: Sequence[Described]) -> list[Ala
 
 
 def favored(tuned: Sequence[Described], untuned: Sequence[Described]) -> Sign:
-    """The keyword whose share of the items rose most: a word that pleases the rewards wherever it stands, such as the
-    name of a thing that is called so in many texts, said of pictures that show another."""
-    more = Counter(keyword for item in tuned for keyword in set(item.keywords))
-    more.subtract(keyword for item in untuned for keyword in set(item.keywords))
-    keyword = max(sorted(more), key=more.__getitem__, default="")
-    return Sign(FAVORED, f"items with the keyword {keyword!r}", partial(said, keyword), 0.0, 0.1)
+    """The keyword that most more items have without a reason: a word that pleases the rewards wherever it stands, such
+    as the name of a thing that is called so in many texts, said of pictures that show another."""
+    known = sorted({keyword for item in tuned for keyword in item.keywords})
+    keyword = max(known, key=lambda each: unfounded(each, tuned) - unfounded(each, untuned), default="")
+    says = f"items with the keyword {keyword!r} and no reason in their text"
+    return Sign(FAVORED, says, partial(unfounded, keyword), 0.0, 0.1)
 
 
 def _copied(item: Described) -> list[bool]:

@@ -112,7 +112,7 @@ def said(config: Config, template: Template, items: Sequence[Item], answers: Ans
         for request in _asked(config, template, item, model):
             answer = answers.get(request.key(template.identity)) if request else None
             read.append(prompt.parse_keywords((answer and answer.text) or "", most) if request else None)
-        found[item.item_id] = Described(item.title, *read)
+        found[item.item_id] = Described(item.title, item.text, *read)
     return Said(found)
 
 

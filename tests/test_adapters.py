@@ -119,12 +119,14 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, folders) -> None:
         adapters.put(config, "recommender", folder)
 
 
-def test_the_demo_serves_an_adapter_of_the_bundled_model() -> None:
+@pytest.mark.parametrize("stage", ["tune_summarizer", "tune_recommender"])
+def test_the_demo_serves_adapters_of_the_bundled_model(stage: str) -> None:
     config = load(ROOT / "conf" / "demo.yaml")
-    folder = adapters.local_folder(str(ROOT / str(config.tune_recommender.adapter)))
+    settings = getattr(config, stage)
+    folder = adapters.local_folder(str(ROOT / settings.adapter))
     known = json.loads((folder / adapters.SETTINGS).read_text())
     assert known["base_model_name_or_path"] == Template.of(config).content, "remake it: README, Development"
-    assert known["r"] == config.tune_recommender.lora.rank
+    assert known["r"] == settings.lora.rank
     assert (folder / adapters.WEIGHTS).stat().st_size < 1_000_000
 
 

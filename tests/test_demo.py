@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from mmsrarec.config import BUNDLED_MODEL
 from mmsrarec.demo import teacher
-from mmsrarec.demo.shop import WEIGHTS, make_shop, write_shop
+from mmsrarec.demo.shop import HOUSE, WEIGHTS, make_shop, write_shop
 
 SIZE = {"items": 50, "users": 40, "groups": 3}
 
@@ -42,6 +42,17 @@ def test_the_text_says_what_the_truth_says_and_not_the_color_or_pattern(tmp_path
         text = f"{row['title']} {row['description']}".lower()
         assert all(word in text for word in truth[row["item_id"]]["text"])
         assert not [word for word in truth[row["item_id"]]["image"][:2] if word in text]
+
+
+def test_a_house_sentence_stands_under_every_text_and_changes_nothing_else(tmp_path: Path) -> None:
+    for folder, house in (("plain", ""), ("house", HOUSE)):
+        write_shop(tmp_path / folder, 5, pictures=False, house=house, **SIZE)
+    plain, ending = (pq.read_table(tmp_path / name / "items.parquet").to_pylist() for name in ("plain", "house"))
+    for without, within in zip(plain, ending, strict=True):
+        said = without["description"]
+        assert within == without | {"description": f"{said} {HOUSE}" if said else None}
+    known = [(tmp_path / name / "interactions.parquet").read_bytes() for name in ("plain", "house")]
+    assert known[0] == known[1]
 
 
 def test_pull_is_the_sum_of_what_fits() -> None:

@@ -5,7 +5,8 @@
 writes items.parquet, interactions.parquet and pictures/. What a user takes depends on color and pattern, which only
 the picture shows, and on occasion and material, which only the text says. A user keeps a pattern and a material; color
 and occasion move through a journey that the users of a group share, so what similar users took next tells where the
-journey goes. Everything follows from the seed.
+journey goes. Under every text stands a sentence of the shop's own, which says nothing of its item. Everything follows
+from the seed.
 """
 
 import argparse

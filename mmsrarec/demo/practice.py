@@ -61,7 +61,7 @@ def _asked(folder: Path, number: int) -> Iterator[Question]:
     rng, seed = random.Random(number), FIRST_SEED + number
     size = {"items": rng.randint(300, 800), "users": rng.randint(600, 1000), "groups": rng.randint(4, 9)}
     shop = make_shop(seed, **size)
-    write_shop(folder, seed, **size, pictures=False)
+    write_shop(folder, seed, pictures=False, house="", **size)
     config = _config(folder)
     for stage in ("build_cf", "train_sasrec", "index_cf"):
         pipeline.run_stage(stage, config, runs.new_run_id())

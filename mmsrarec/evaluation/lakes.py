@@ -60,8 +60,7 @@ def _networks(lake: Lake) -> Iterator[Lake]:
     """The lake, and what it takes to train the other networks in it: for rows of their own, and for the fusion."""
     methods, stages = lake.config.evaluation.methods, lake.stages
     asked = [with_network(lake.config, network) for network in checkpoint.NETWORKS if network in methods]
-    evidence = set(FUSED) & set(methods) or asks_mllm(lake.config)
-    asked += lake.config.evidence_networks if evidence else []
+    asked += lake.config.evidence_networks if _fuses(lake.config) or asks_mllm(lake.config) else []
     behind: tuple[str, ...] = ()  # stages that wait for the network of the similar users
     if "index_cf" in stages and lake.config.similar_network is not lake.config:
         asked.append(lake.config.similar_network)
@@ -106,11 +105,15 @@ def asks_mllm(config: Config) -> bool:
     return "mmsrarec" in config.evaluation.methods
 
 
+def _fuses(config: Config) -> bool:
+    return any(method in FUSED for method in config.evaluation.methods)
+
+
 def _stages(config: Config) -> tuple[str, ...]:
     if asks_mllm(config):
         tuned = ("tune_summarizer",) if adapters.wanted(config, "summarizer") and not config.lake.learned else ()
         return ("build_cf", "train_sasrec", "index_cf", *tuned, "summarize_items")
-    if set(FUSED) & set(config.evaluation.methods):
+    if _fuses(config):
         return ("build_cf", "train_sasrec", "index_cf")
     return ("build_cf", "train_sasrec") if config.sasrec.network in config.evaluation.methods else ("build_cf",)
 

@@ -24,6 +24,13 @@ def test_each_opinion_gets_the_weight_that_it_is_worth(p_yes: float, prior: floa
     assert found.p_yes == pytest.approx(p_yes, abs=0.25) and found.prior == pytest.approx(prior, abs=0.06)
 
 
+@pytest.mark.parametrize(("p_yes", "prior"), [(-0.5, 0.4), (1.0, -0.2)])
+def test_an_opinion_that_misleads_counts_for_nothing_and_never_against_a_candidate(p_yes: float, prior: float) -> None:
+    found = blend.learned(made(p_yes, prior))
+    assert (found.p_yes == 0) == (p_yes < 0) and (found.prior == 0) == (prior < 0)
+    assert found.p_yes + found.prior > 0.1
+
+
 def test_the_blend_orders_better_than_either_opinion_where_both_tell() -> None:
     lists = made(1.5, 0.3)
     told = blend.figures(blend.learned(lists), lists)

@@ -4,7 +4,9 @@ for `serving`.
     score = sigmoid(a * log-odds(p_yes) + b * prior + shift)
 
 a and b are those of a conditional logit over the lists of validation users from whom neither the adapter nor the
-pre-ranker of these lists has learned; the shift, which orders nothing, puts the middle of those lists at one half.
+pre-ranker of these lists has learned, and never below 0: no candidate stands lower for being likelier, as it would
+where one opinion corrects the other by what few lists happen to hold. The shift, which orders nothing, puts the middle
+of those lists at one half.
 """
 
 import math
@@ -90,7 +92,7 @@ def learned(lists: Sequence[List]) -> Blend:
             gradient = gradient + (shares @ opinion - opinion[one.taken]) / scale / len(lists)
         return total, gradient
 
-    weights = minimize(loss, np.ones(2), jac=True, method="L-BFGS-B").x / scale
+    weights = minimize(loss, np.ones(2), jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2).x / scale
     middle = float(np.median(np.concatenate([opinion @ weights for opinion in opinions])))
     return Blend(round(float(weights[0]), 6), round(float(weights[1]), 6), round(-middle, 6), round(floor, 6))
 

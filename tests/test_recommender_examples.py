@@ -1,6 +1,8 @@
 """Examples of the four instruction types: what is asked and answered, and that the sampling of negatives is undone."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mmsrarec.config import BUNDLED_MODEL, Config, TuneRecommender
 from mmsrarec.engines.template import Template
+from mmsrarec.errors import ModelError
 from mmsrarec.recommendation import prompt
 from mmsrarec.recommendation.examples import Example, Question, Writer
 from mmsrarec.recommendation.scoring import Shown
@@ -44,9 +47,13 @@ def examples(
     return found
 
 
-def collated(rows: list[dict], folder: Path | None = None) -> dict:
+def collated(groups: list[sft.Rows], folder: Path | None = None) -> dict:
     inputs = {"items": "-", "interactions": "-", "images": folder and str(folder)}
-    return sft.Collator(Config(inputs=inputs, lake={"root": "-"}), pad=0)([{"batch": rows}])
+    return sft.Collator(Config(inputs=inputs, lake={"root": "-"}), pad=0)([{"batch": groups}])
+
+
+def tokenized(template: Template, question: Question = QUESTION, **more: Any) -> sft.Rows:
+    return sft.tokenized([one for every in examples(template, question, **more).values() for one in every], template)
 
 
 def test_every_instruction_asks_about_the_same_user_and_has_its_answer(template: Template) -> None:
@@ -97,13 +104,18 @@ def test_what_is_learned_does_not_depend_on_how_negatives_were_drawn() -> None:
         """Log-odds of the second kind less those of the first, by which the order of lists is decided."""
         free = torch.zeros(2, requires_grad=True)
         kinds = torch.tensor([0] * 200 + [1] * 109)  # 100 yes and 100 no; 10 yes, and 99 of 990 no
-        labels = torch.tensor([1] * 100 + [0] * 100 + [1] * 10 + [0] * 99)[:, None]
+        labels = torch.tensor([1] * 100 + [0] * 100 + [1] * 10 + [0] * 99)
         optimizer = torch.optim.LBFGS([free], max_iter=200)
+
+        def model(**_: Any) -> Any:
+            return SimpleNamespace(logits=torch.stack([torch.zeros(309), free[kinds]], dim=1)[:, None])
+
+        each = torch.arange(309)
+        batch = {"groups": each, "places": 0 * each, "labels": labels, "sequences": each, "offsets": offset * kinds}
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            logits = torch.stack([torch.zeros(309), free[kinds]], dim=1)[:, None]
-            loss = sft.answer_losses(logits, labels, offset * kinds, yes=1).mean()
+            loss = sft.answer_losses(model, batch, yes=1).mean()
             loss.backward()
             return loss
 
@@ -116,25 +128,65 @@ def test_what_is_learned_does_not_depend_on_how_negatives_were_drawn() -> None:
 
 
 def test_batches_hold_what_they_may_and_every_example_once_an_epoch(template: Template) -> None:
-    rows = sft.tokenized([one for every in examples(template).values() for one in every], template)
-    settings = TuneRecommender(batch_tokens=500, epochs=2)
-    batches = list(sft.batched(rows, settings, np.random.default_rng(1)))
-    assert sum(map(len, batches)) == 2 * len(rows)
-    widest = [max(len(row["tokens"]) for row in batch) * len(batch) for batch in batches]
-    assert all(width <= 500 or len(batch) == 1 for width, batch in zip(widest, batches, strict=True))
+    rows = tokenized(template)
+    for share, groups in ((True, 3), (False, 3 * len(rows))):
+        settings = TuneRecommender(batch_tokens=500, epochs=2, share_prefixes=share)
+        together = list(sft.grouped([rows] * 3, settings))
+        assert len(together) == groups
+        batches = list(sft.batched(together, settings, np.random.default_rng(1)))
+        assert sum(len(group) for batch in batches for group in batch) == 2 * 3 * len(rows)
+        widest = [max(map(sft.length, batch)) * len(batch) for batch in batches]
+        assert all(width <= 500 or len(batch) == 1 for width, batch in zip(widest, batches, strict=True))
 
 
-def test_a_batch_has_the_answers_at_its_right_edge(template: Template) -> None:
-    every = [one for made in examples(template).values() for one in made]
-    batch = collated(sft.tokenized(every, template))
-    width = batch["labels"].shape[1]
-    for number, example in enumerate(every):
-        kept = batch["labels"][number] != sft.IGNORE
-        tokens = batch["input_ids"][number, -width:][kept]
-        assert torch.equal(tokens, batch["labels"][number][kept])
-        assert template.tokenizer.decode(tokens).removesuffix(template.tokenizer.eos_token) == example.answer
-        length = int(batch["attention_mask"][number].sum())
-        assert template.tokenizer.decode(batch["input_ids"][number, -length:]).startswith(example.prompt)
+def test_what_is_taught_of_an_example_is_its_answer(template: Template) -> None:
+    rows = tokenized(template)
+    for groups in ([rows, rows[:2]], [[row] for row in rows]):
+        batch, sequences = collated(groups), [row for group in groups for row in group]
+        for number, row in enumerate(sequences):
+            own = batch["sequences"] == number
+            assert batch["labels"][own].tolist() == row["tokens"][-row["answer"] :]
+            first, group = batch["places"][own][0], batch["groups"][own][0]
+            assert batch["input_ids"][group, first] == row["tokens"][-row["answer"] - 1], "told at the token before it"
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_examples_that_share_their_prefix_teach_what_they_teach_alone(template: Template, attention: str) -> None:
+    """Loss and gradient of every example of two questions, one with a longer history: packed, and one by one."""
+    more = Question(Task("u2", QUESTION.task.history * 3, [["oak"]], CANDIDATES), "hard-1", QUESTION.rates)
+    questions = [tokenized(template), tokenized(template, more)]
+    rows = [row for question in questions for row in question]
+    settings = TuneRecommender()
+    assert sum(map(sft.length, sft.grouped(questions, settings))) < sum(len(row["tokens"]) for row in rows) / 2
+    model = AutoModelForImageTextToText.from_pretrained(
+        BUNDLED_MODEL, dtype=torch.float32, attn_implementation=attention
+    )
+    (yes, _), found = template.yes_no_ids(), []
+    for groups in (questions, [[row] for row in rows]):
+        batch = collated(groups)
+        read = {name: batch[name] for name in batch if name not in ("weights", "instructions")}
+        losses = sft.answer_losses(model, read, yes)
+        model.zero_grad()
+        (losses * batch["weights"]).sum().backward()
+        found.append((losses.detach(), model.model.language_model.layers[0].mlp.up_proj.weight.grad.clone()))
+    torch.testing.assert_close(*(losses for losses, _ in found), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*(gradient for _, gradient in found), rtol=1e-3, atol=1e-5)
+    sft.require_same(model, sft.Collator(Config(inputs={"items": "-", "interactions": "-"}), pad=0), rows, yes)
+    alone = model(torch.tensor([rows[0]["tokens"]])).logits[0, -2]
+    raised = alone.detach().clone()
+    raised[yes] += rows[0]["offset"]
+    assert found[0][0][0] == pytest.approx(-raised.log_softmax(0)[rows[0]["tokens"][-1]].item(), abs=1e-4)
+
+
+def test_a_model_that_reads_shared_prefixes_wrongly_is_refused(template: Template) -> None:
+    """One whose layers see what was there before, whatever the mask says."""
+    model = AutoModelForImageTextToText.from_pretrained(BUNDLED_MODEL, dtype=torch.float32)
+    language = model.model.language_model
+    plain = language.forward
+    language.forward = lambda *args, attention_mask=None, **more: plain(*args, **more)
+    with pytest.raises(ModelError, match="share_prefixes=false"):
+        collator = sft.Collator(Config(inputs={"items": "-", "interactions": "-"}), pad=0)
+        sft.require_same(model, collator, tokenized(template), template.yes_no_ids()[0])
 
 
 @pytest.fixture
@@ -149,18 +201,19 @@ def shown(tmp_path: Path) -> Shown:
 def test_a_candidate_is_taught_with_the_picture_that_scoring_shows(
     template: Template, shown: Shown, tmp_path: Path
 ) -> None:
-    taught = examples(template, shown=shown)
-    rows = sft.tokenized([one for every in taught.values() for one in every], template)
-    assert sum(row["image"] is not None for row in rows) == 3 and not taught["choice"][0].image
-    batches = list(sft.batched(rows, TuneRecommender(), np.random.default_rng(1), picture=64))
-    assert sorted(sum(row["image"] is not None for row in batch) for batch in batches) == [0, 3]
-    (batch,) = (batch for batch in batches if batch[0]["image"])
-    read = collated(batch, tmp_path)
+    rows = tokenized(template, shown=shown)
+    assert [row["instruction"] for row in rows if row["image"]] == ["pointwise"] * 3
+    groups = list(sft.grouped([rows], TuneRecommender()))
+    batches = list(sft.batched(groups, TuneRecommender(), np.random.default_rng(1), picture=64))
+    assert sorted(len(batch) for batch in batches) == [1, 3], "the texts are one group"
+    (batch,) = (batch for batch in batches if batch[0][0]["image"])
+    read, batch = collated(batch, tmp_path), [row for (row,) in batch]
     model = AutoModelForImageTextToText.from_pretrained(BUNDLED_MODEL, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(BUNDLED_MODEL)
-    told = {name: read.pop(name) for name in ("labels", "weights", "offsets", "instructions")}
+    names = "groups", "places", "labels", "sequences", "weights", "offsets", "instructions"
+    told = {name: read.pop(name) for name in names}
     with torch.no_grad():
-        found = model(**read, logits_to_keep=2).logits[:, 0]
+        found = model(**read).logits[told["groups"], told["places"]]
     for number, row in enumerate(batch):
         assert template.tokenizer.decode(told["labels"][number]) == ("yes" if row["image"] == "target.png" else "no")
         if row["image"] == "hard-2.png":

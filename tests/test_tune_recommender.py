@@ -184,12 +184,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path) -> None:
     code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
     patience = time.monotonic() + 300
-    while not list(Path(config.table("models/tuning")).glob("*/checkpoint_*/checkpoint/trainer_state.json")):
-        assert process.poll() is None and time.monotonic() < patience, "it ended before its first checkpoint"
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    subprocess.run(["pkill", "-9", "-f", str(tmp_path)], check=False)
-    process.wait()
+    try:
+        while not list(Path(config.table("models/tuning")).glob("*/checkpoint_*/checkpoint/trainer_state.json")):
+            assert process.poll() is None and time.monotonic() < patience, "it ended before its first checkpoint"
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        subprocess.run(["pkill", "-9", "-f", str(tmp_path)], check=False)
+        process.wait()
     states = Path(config.table("models/tuning")).glob("*/checkpoint_*/checkpoint/trainer_state.json")
     before = max((json.loads(state.read_text()) for state in states), key=lambda state: state["global_step"])
     config = config.model_copy(update={"run": config.run.model_copy(update={"lease": 1, "wait": 60})})

@@ -84,8 +84,12 @@ class TuneRecommender(Tuning):
         0.2, description="share of the validation users who only check: the blend is learned on them"
     )
     epochs: Positive = Field(1, description="passes over the examples")
-    accumulation: Positive = Field(4, description="batches of a worker per step")
     batch_tokens: Positive = Field(4096, description="tokens of a worker's batch at most, padding included")
+    share_prefixes: bool = Field(
+        True,
+        description="compute what the examples of a question have in common, the user, once; false for a model with "
+        "layers that are no full attention (recurrent, or a sliding window)",
+    )
     mix: dict[Literal["pointwise", "choice", "next_keywords", "preference"], float] = Field(
         {"pointwise": 1.0, "choice": 0.3, "next_keywords": 0.3, "preference": 0.3},
         description="weight of each instruction type in the loss, against that of the pointwise examples of a user",

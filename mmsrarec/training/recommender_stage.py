@@ -89,14 +89,19 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     shown = scoring.pictures(config)
     writer = Writer(template, scoring.room(config), mix, words, settings.choices, config.run.seed, shown)
     asked = lessons.lessons(config, retriever, teach)
-    examples = [example for question in asked for example in writer.examples(question)]
-    rows = recommender_sft.tokenized(examples, template)
+    groups = list(
+        recommender_sft.grouped(
+            (recommender_sft.tokenized(list(writer.examples(question)), template) for question in asked), settings
+        )
+    )
+    rows = list(chain.from_iterable(groups))
     counts = {f"examples_{kind}": sum(row["instruction"] == kind for row in rows) for kind in mix}
     facts |= {"users": len(teach.users), **counts, "tokens": sum(len(row["tokens"]) for row in rows)}
-    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    facts["computed_tokens"] = sum(map(recommender_sft.length, groups))
+    digest = hashlib.sha256(json.dumps(groups).encode()).hexdigest()[:16]
     name = f"{KIND}-{adapters.fingerprint(config, KIND)}-{digest}-{settings.workers}"
     data = config.table(f"models/tuning/{name}{distributed.EXAMPLES}")
-    batches = recommender_sft.batched(rows, settings, np.random.default_rng(config.run.seed), scoring.picture(config))
+    batches = recommender_sft.batched(groups, settings, np.random.default_rng(config.run.seed), scoring.picture(config))
     facts["batches"] = stage.rows_out = recommender_sft.write(data, batches)
     weight = settings.epochs * sum(row["weight"] for row in rows) / facts["batches"]
     job = distributed.Job(config, settings, data, {"yes": yes, "weight": weight})

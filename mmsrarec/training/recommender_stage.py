@@ -81,19 +81,9 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
     settings, template = config.tune_recommender, Template.of(config)
     if not len(teach.users):
         raise InputError("histories: no validation users to learn from; raise build_cf.validation_fraction")
-    yes, no = template.yes_no_ids()
-    words = template.tokenizer.decode([yes]), template.tokenizer.decode([no])
-    mix: dict[str, float] = {"pointwise": 1.0}
-    if config.recommend.training == "multi_task":
-        mix = {str(instruction): weight for instruction, weight in settings.mix.items()}
-    shown = scoring.pictures(config)
-    writer = Writer(template, scoring.room(config), mix, words, settings.choices, config.run.seed, shown)
-    asked = lessons.lessons(config, retriever, teach)
-    groups = list(
-        recommender_sft.grouped(
-            (recommender_sft.tokenized(list(writer.examples(question)), template) for question in asked), settings
-        )
-    )
+    yes, _ = template.yes_no_ids()
+    mix = _mix(config)
+    groups = list(recommender_sft.grouped(taught(config, retriever, teach), settings))
     rows = list(chain.from_iterable(groups))
     counts = {f"examples_{kind}": sum(row["instruction"] == kind for row in rows) for kind in mix}
     facts |= {"users": len(teach.users), **counts, "tokens": sum(len(row["tokens"]) for row in rows)}
@@ -112,6 +102,21 @@ def _trained(config: Config, stage: runs.Stage, retriever: Retriever, teach: les
         made = adapters.put(config, KIND, scratch.path)
     distributed.forget(config, KIND)
     return made
+
+
+def _mix(config: Config) -> dict[str, float]:
+    mix = config.tune_recommender.mix if config.recommend.training == "multi_task" else {"pointwise": 1.0}
+    return {str(instruction): weight for instruction, weight in mix.items()}
+
+
+def taught(config: Config, retriever: Retriever, teach: lessons.Users) -> Iterator[recommender_sft.Rows]:
+    """The examples of each question, for the trainer."""
+    template = Template.of(config)
+    yes, no = (template.tokenizer.decode([token]) for token in template.yes_no_ids())
+    shown, room = scoring.pictures(config), scoring.room(config)
+    writer = Writer(template, room, _mix(config), (yes, no), config.tune_recommender.choices, config.run.seed, shown)
+    for question in lessons.lessons(config, retriever, teach):
+        yield recommender_sft.tokenized(list(writer.examples(question)), template)
 
 
 def _blend(config: Config, stage: runs.Stage, check: lessons.Users, name: str | None) -> dict[str, float]:

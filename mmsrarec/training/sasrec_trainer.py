@@ -274,9 +274,12 @@ def step_size(settings: Sasrec, done: float) -> float:
 
 
 def _drawn(data: TrainingData, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of the validation questions that decide when to stop: those with something to predict from."""
-    rows = np.flatnonzero(data.validation.lengths > 0)
-    return np.sort(rng.choice(rows, VALIDATION_QUESTIONS, replace=False)) if len(rows) > VALIDATION_QUESTIONS else rows
+    """Numbers of the validation questions that decide when to stop, those with something to predict from; short ones
+    first, so that little of what is computed together is padding."""
+    lengths = data.validation.lengths
+    rows = np.flatnonzero(lengths > 0)
+    rows = rng.choice(rows, VALIDATION_QUESTIONS, replace=False) if len(rows) > VALIDATION_QUESTIONS else rows
+    return rows[np.argsort(lengths[rows], kind="stable")]
 
 
 def _device(name: str) -> torch.device:

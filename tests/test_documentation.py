@@ -1,4 +1,5 @@
-"""The README says nothing that is not so: generated parts are current, commands run, settings and links exist."""
+"""The README and docs/ say nothing that is not so: generated parts are current, commands run, settings and links
+exist."""
 
 import ast
 import importlib.util
@@ -25,8 +26,9 @@ from mmsrarec.schemas import CONTRACT
 from mmsrarec.storage import tables
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+TEXTS = README + (ROOT / "docs" / "figures.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXTS, re.DOTALL | re.MULTILINE)
+PROSE = re.sub(r"^```.*?^```$", "", TEXTS, flags=re.DOTALL | re.MULTILINE)
 WRITTEN = documentation.PART.sub("", PROSE)  # by hand
 FIRST_WORDS = ("mmsrarec", ".venv/bin/mmsrarec", "make", "python", "spark-submit", ".tools/bin/uv")
 
@@ -69,7 +71,7 @@ def test_every_table_column_and_setting_has_a_meaning() -> None:
 def test_every_setting_it_mentions_exists() -> None:
     known = {name for name, _ in documentation.every_setting(Config)}
     heads = tuple({f"{name.split('.')[0]}." for name in known if "." in name})
-    given = re.findall(r"--set ([\w.]+)=", README)
+    given = re.findall(r"--set ([\w.]+)=", TEXTS)
     shown = [match[0] for line in code(PROSE) if (match := re.match(r"[a-z_]+(\.[a-z_]+)+…?", line))]
     mentioned = {name for name in given + shown if name.startswith(heads)}
     files = {name for name in mentioned if name.endswith((".json", ".prom", ".md", ".yaml", ".py", ".html"))}

@@ -148,6 +148,8 @@ def test_what_is_taught_of_an_example_is_its_answer(template: Template) -> None:
             assert batch["labels"][own].tolist() == row["tokens"][-row["answer"] :]
             first, group = batch["places"][own][0], batch["groups"][own][0]
             assert batch["input_ids"][group, first] == row["tokens"][-row["answer"] - 1], "told at the token before it"
+        if batch["attention_mask"].ndim == 2:
+            assert batch["attention_mask"].sum(1).tolist() == [len(row["tokens"]) for row in rows]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

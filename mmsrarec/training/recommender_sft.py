@@ -131,27 +131,25 @@ class Collator:
         ]
         read |= zip(("groups", "places", "labels", "sequences"), torch.tensor(told).T.contiguous(), strict=True)
         offsets = torch.tensor([row["offset"] for row in sequences])
-        return {
-            **read,
-            "weights": weights,
-            "offsets": offsets,
-            "instructions": [row["instruction"] for row in sequences],
-        }
+        instructions = [row["instruction"] for row in sequences]
+        return {**read, "weights": weights, "offsets": offsets, "instructions": instructions}
 
     def _texts(self, groups: list[Rows]) -> tuple[dict[str, torch.Tensor], list[tuple[int, list[int]]]]:
         """What the model reads, and of each sequence its group and its path there. Padding is on the right, where
         nothing sees it."""
         trees = [packed([row["tokens"] for row in group]) for group in groups]
-        shape = len(trees), max(len(tree.tokens) for tree in trees)
+        sizes = torch.tensor([len(tree.tokens) for tree in trees])
+        shape = len(trees), int(sizes.max())
         ids, positions = torch.full(shape, self.pad), torch.zeros(shape, dtype=torch.long)
-        seen = torch.eye(shape[1], dtype=torch.bool).repeat(shape[0], 1, 1)  # padding must see something: itself
         for number, tree in enumerate(trees):
-            size = len(tree.tokens)
-            ids[number, :size], positions[number, :size] = torch.tensor(tree.tokens), torch.tensor(tree.positions)
-            seen[number, :size, :size] = tree.seen()
+            ids[number, : sizes[number]] = torch.tensor(tree.tokens)
+            positions[number, : sizes[number]] = torch.tensor(tree.positions)
         paths = [(number, path) for number, tree in enumerate(trees) for path in tree.paths]
         if all(len(group) == 1 for group in groups):
-            return {"input_ids": ids, "attention_mask": seen.diagonal(dim1=1, dim2=2).long()}, paths
+            return {"input_ids": ids, "attention_mask": (torch.arange(shape[1]) < sizes[:, None]).long()}, paths
+        seen = torch.eye(shape[1], dtype=torch.bool).repeat(shape[0], 1, 1)  # padding must see something: itself
+        for number, tree in enumerate(trees):
+            seen[number, : sizes[number], : sizes[number]] = tree.seen()
         mask = torch.zeros(seen.shape, dtype=self.dtype).masked_fill(~seen, torch.finfo(self.dtype).min)
         return {"input_ids": ids, "position_ids": positions, "attention_mask": mask[:, None]}, paths
 

@@ -128,6 +128,7 @@ def test_every_held_out_item_teaches_and_checks(tuned) -> None:
         parts = list(lessons.checks(config, retriever, asked, 1000))
         assert sum(len(part.targets) for part in lessons.checks(config, retriever, asked, 21)) == 21
     assert sorted(taught) == sorted(asked.targets.to_pylist()) and len(parts) == 2
+    assert parts[0].known.keywords is parts[1].known.keywords, "read once, however many questions a user is asked"
     assert [len(set(part.known.users["user_id"].to_pylist())) for part in parts] == [len(p.targets) for p in parts]
     assert set(parts[0].targets.items()) <= _pairs(check)
 

@@ -4,7 +4,7 @@ Validation users' held-out items are in no count, no network and no index (build
 about an example never counts what the example asks about.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +56,9 @@ def split(config: Config) -> tuple[Users, Users]:
 def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Question]:
     """Of each held-out item: the target, hard negatives from the user's candidates, random ones from the rest of the
     catalog."""
-    rng = np.random.default_rng(config.run.seed)
+    rng, keywords = np.random.default_rng(config.run.seed), _keywords(config)
     for turn in _turns(asked):
-        yield from _lessons(config, retriever, turn, rng)
+        yield from _lessons(config, retriever, turn, rng, keywords)
 
 
 def _turns(asked: Users) -> Iterator[Users]:
@@ -67,7 +67,9 @@ def _turns(asked: Users) -> Iterator[Users]:
         yield Users(asked.users.take(rows), asked.targets.take(pa.array(rows)))
 
 
-def _lessons(config: Config, retriever: Retriever, asked: Users, rng: np.random.Generator) -> Iterator[Question]:
+def _lessons(
+    config: Config, retriever: Retriever, asked: Users, rng: np.random.Generator, keywords: Mapping[str, list[str]]
+) -> Iterator[Question]:
     similar = retriever.similar_users(asked.users)
     named = cascade.by_user(retriever.candidates(asked.users, similar))
     servable = retriever.servable.to_pylist()
@@ -79,7 +81,7 @@ def _lessons(config: Config, retriever: Retriever, asked: Users, rng: np.random.
         pairs["user_id"] += [user["user_id"]] * len(drawn)
         pairs["item_id"] += list(drawn)
     table = pa.table(pairs, schema=pa.schema(list(PAIRS.items())))
-    known = Known(asked.users, similar, table, retriever.evidence(asked.users, table, similar), _keywords(config))
+    known = Known(asked.users, similar, table, retriever.evidence(asked.users, table, similar), keywords)
     targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
     for task in tasks(config, known, texts(config, Template.of(config))):
         yield Question(task, targets[task.user_id], rates[task.user_id])
@@ -112,13 +114,14 @@ def _keywords(config: Config) -> dict[str, list[str]]:
 
 def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> Iterator[Checks]:
     """`most` lists at most, a user once in each part of them."""
+    keywords = _keywords(config)
     for turn in _turns(asked):
         if most > 0:
-            yield (found := _checks(config, retriever, turn, most))
+            yield (found := _checks(retriever, turn, most, keywords))
             most -= len(found.targets)
 
 
-def _checks(config: Config, retriever: Retriever, asked: Users, most: int) -> Checks:
+def _checks(retriever: Retriever, asked: Users, most: int, keywords: Mapping[str, list[str]]) -> Checks:
     similar = retriever.similar_users(asked.users)
     candidates = retriever.candidates(asked.users, similar)
     targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
@@ -129,5 +132,5 @@ def _checks(config: Config, retriever: Retriever, asked: Users, most: int) -> Ch
         table.filter(pc.is_in(table["user_id"], chosen)) for table in (asked.users, candidates, similar)
     )
     evidence = retriever.evidence(users, candidates, similar)
-    known = Known(users, similar, candidates, evidence, _keywords(config))
+    known = Known(users, similar, candidates, evidence, keywords)
     return Checks(known, candidates, {user: targets[user] for user in fit})

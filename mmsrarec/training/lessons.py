@@ -57,8 +57,12 @@ def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Ques
     """Of each held-out item: the target, hard negatives from the user's candidates, random ones from the rest of the
     catalog."""
     rng, keywords = np.random.default_rng(config.run.seed), _keywords(config)
+    item_texts = texts(config, Template.of(config))
     for turn in _turns(asked):
-        yield from _lessons(config, retriever, turn, rng, keywords)
+        targets = dict(zip(turn.users["user_id"].to_pylist(), turn.targets.to_pylist(), strict=True))
+        known, rates = _known(config, retriever, turn, rng, keywords)
+        for task in tasks(config, known, item_texts):
+            yield Question(task, targets[task.user_id], rates[task.user_id])
 
 
 def _turns(asked: Users) -> Iterator[Users]:
@@ -67,9 +71,10 @@ def _turns(asked: Users) -> Iterator[Users]:
         yield Users(asked.users.take(rows), asked.targets.take(pa.array(rows)))
 
 
-def _lessons(
+def _known(
     config: Config, retriever: Retriever, asked: Users, rng: np.random.Generator, keywords: Mapping[str, list[str]]
-) -> Iterator[Question]:
+) -> tuple[Known, dict[str, dict[str, float]]]:
+    """What is known of the users and of the items drawn for them, and by user what share of their kind was drawn."""
     similar = retriever.similar_users(asked.users)
     named = cascade.by_user(retriever.candidates(asked.users, similar))
     servable = retriever.servable.to_pylist()
@@ -81,10 +86,7 @@ def _lessons(
         pairs["user_id"] += [user["user_id"]] * len(drawn)
         pairs["item_id"] += list(drawn)
     table = pa.table(pairs, schema=pa.schema(list(PAIRS.items())))
-    known = Known(asked.users, similar, table, retriever.evidence(asked.users, table, similar), keywords)
-    targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
-    for task in tasks(config, known, texts(config, Template.of(config))):
-        yield Question(task, targets[task.user_id], rates[task.user_id])
+    return Known(asked.users, similar, table, retriever.evidence(asked.users, table, similar), keywords), rates
 
 
 def _drawn(

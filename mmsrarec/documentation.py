@@ -1,6 +1,6 @@
-"""The parts of the README that the code knows better: commands, exit statuses, tables, settings.
+"""The parts of the README and of docs/ that the code knows better: commands, exit statuses, tables, settings.
 
-python -m mmsrarec.documentation [README.md]    (`make docs`)
+python -m mmsrarec.documentation [FOLDER]    (`make docs`)
 
 Each stands between `<!-- generated: NAME -->` and `<!-- end -->`, and is put there anew; everything else stays.
 """
@@ -27,8 +27,13 @@ EVERYWHERE = {"--set", "--log-format", "--help"}  # options of every command
 TYPES = {pa.string(): "string", pa.int64(): "long", pa.float64(): "double", pa.bool_(): "boolean"}
 
 
+def pages(folder: Path) -> list[Path]:
+    """The README of the project in `folder`, and what it leads to."""
+    return [folder / "README.md", *sorted((folder / "docs").glob("*.md"))]
+
+
 def current(text: str) -> str:
-    """The README with its generated parts as they must be. Raises KeyError for a part that nobody makes."""
+    """A page with its generated parts as they must be. Raises KeyError for a part that nobody makes."""
     return PART.sub(lambda part: f"{part[1]}{part[2]}\n{PARTS[part[1]]()}\n\n", text)
 
 
@@ -57,7 +62,7 @@ def exit_statuses() -> str:
 
 
 def tables() -> str:
-    """Every table in a line; their columns in a part that is folded away."""
+    """Every table in a line; below, each with its columns."""
     heads = "table", "a row is", "key", "written by"
     overview = _table(
         heads,
@@ -73,9 +78,9 @@ def tables() -> str:
         shown[name] = TABLES[name]
         rows = ((f"`{column}`", _type(kind), meaning) for column, (kind, meaning) in table.columns.items())
         body = f"The columns of `{like}`." if like else _table(("column", "type", "meaning"), rows)
-        parts = f"; partitioned by {', '.join(table.partitions)}" if table.partitions else ""
-        details.append(f"**{name}**{parts}\n\n{body}")
-    return f"{overview}\n\n{_folded('All columns', details)}"
+        parts = f"Partitioned by {', '.join(table.partitions)}.\n\n" if table.partitions else ""
+        details.append(f"## {name}\n\n{parts}{body}")
+    return "\n\n".join((overview, *details))
 
 
 def settings() -> str:
@@ -85,8 +90,8 @@ def settings() -> str:
     for name, field in Config.model_fields.items():
         if _is_section(kind := field.annotation):
             of_section = ((key, leaf) for key, leaf in found if key.startswith(f"{name}."))
-            parts.append(f"**{name}**: {_paragraph(kind)}\n\n{_settings(of_section)}")
-    return _folded("All settings", parts)
+            parts.append(f"## {name}\n\n{_paragraph(kind)}\n\n{_settings(of_section)}")
+    return "\n\n".join(parts)
 
 
 def every_setting(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -152,10 +157,6 @@ def _paragraph(kind: type) -> str:
     return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
 
 
-def _folded(title: str, parts: Iterable[str]) -> str:
-    return "<details>\n<summary>{}</summary>\n\n{}\n\n</details>".format(title, "\n\n".join(parts))
-
-
 def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A table in Markdown."""
     heads = list(heads)
@@ -164,8 +165,8 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def main() -> None:
-    place = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    place.write_text(current(place.read_text()))
+    for page in pages(Path(sys.argv[1] if len(sys.argv) > 1 else ".")):
+        page.write_text(current(page.read_text()))
 
 
 if __name__ == "__main__":

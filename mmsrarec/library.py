@@ -94,7 +94,7 @@ def read_recommendations(config: Config, date: str | None = None, users: str | I
 def read_table(
     config: Config, name: str, columns: list[str] | None = None, filters: list[tuple] | None = None
 ) -> pa.Table:
-    """A table of the lake (README, Tables), in no particular order; empty where no run has written it yet.
+    """A table of the lake (docs/tables.md), in no particular order; empty where no run has written it yet.
 
     `filters` are as in pyarrow, and all hold: [("status", "=", "failed")]. Raises InputError for an unknown name.
     """

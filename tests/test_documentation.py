@@ -25,8 +25,8 @@ from mmsrarec.pipeline import STAGES
 from mmsrarec.schemas import CONTRACT
 from mmsrarec.storage import tables
 
-README = (ROOT / "README.md").read_text()
-TEXTS = README + (ROOT / "docs" / "figures.md").read_text()
+PAGES = {page: page.read_text() for page in documentation.pages(ROOT)}
+TEXTS = "".join(PAGES.values())
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXTS, re.DOTALL | re.MULTILINE)
 PROSE = re.sub(r"^```.*?^```$", "", TEXTS, flags=re.DOTALL | re.MULTILINE)
 WRITTEN = documentation.PART.sub("", PROSE)  # by hand
@@ -57,7 +57,10 @@ OPEN = {  # what a person puts in; DATE is the night of the shop that the tests 
 
 
 def test_the_generated_parts_are_current() -> None:
-    assert documentation.current(README) == README, "run `make docs`"
+    assert {page: documentation.current(text) for page, text in PAGES.items()} == PAGES, "run `make docs`"
+    assert sorted(name for text in PAGES.values() for name, _ in documentation.PART.findall(text)) == sorted(
+        documentation.PARTS
+    )
 
 
 def test_every_table_column_and_setting_has_a_meaning() -> None:
@@ -82,13 +85,17 @@ def test_every_setting_it_mentions_exists() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
+    titles = {page: re.findall(r"^#+ (.+)$", text, re.M) for page, text in PAGES.items()}
     anchors = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", PROSE, re.M)
+        page: {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles[page]} for page in PAGES
     }
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", PROSE) if "://" not in link]
-    assert links
-    for link in links:
-        assert link[1:] in anchors if link.startswith("#") else (ROOT / link).exists(), link
+    links = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    own = [(page, link) for page, link in links if "://" not in link]
+    assert own
+    for page, link in own:
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists() and (not anchor or anchor in anchors[target]), (page, link)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -2,7 +2,7 @@
 
 Every table is a Delta table under `lake.root`. Strings are UTF-8, timestamps are UTC microseconds, and lists that
 belong together (`item_ids`, `timestamps`) have the same length and order. No table uses a reader feature of Delta, so
-Spark, delta-rs, DuckDB and pandas all read them. The README has all of it, by `make docs`.
+Spark, delta-rs, DuckDB and pandas all read them. docs/tables.md has all of it, by `make docs`.
 """
 
 import pyarrow as pa

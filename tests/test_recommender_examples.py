@@ -94,6 +94,8 @@ def test_no_prompt_is_longer_than_the_model_reads(template: Template) -> None:
     for one in (one for every in found.values() for one in every):
         assert 100 < len(template.token_ids(one.prompt)) <= 200, one.instruction
         assert "\n1. " in one.prompt and "blue, oak" in one.prompt, "the latest of the history stay"
+    shown = {name: found[name][0].prompt.count("blue, oak") for name in ("pointwise", "next_keywords", "preference")}
+    assert 1 < min(shown.values()) == max(shown.values()), "a history is cut once, or nothing could be shared"
 
 
 def test_what_is_learned_does_not_depend_on_how_negatives_were_drawn() -> None:

@@ -66,7 +66,9 @@ class Writer:
     shown: scoring.Shown = field(default_factory=dict)
 
     def examples(self, question: Question) -> Iterator[Example]:
-        """All that the mix gives weight to; a user's pointwise examples weigh together what their share of it says."""
+        """All that the mix gives weight to, of the user as the scoring shows them, so that examples begin alike; a
+        question's pointwise examples weigh together what their share of it says."""
+        question = replace(question, task=scoring.shortened(question.task, self.template, self.room))
         rng = random.Random(f"{self.seed}:{question.task.user_id}:{question.target}")
         makers = {
             "pointwise": self._pointwise,

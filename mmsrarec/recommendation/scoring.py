@@ -5,7 +5,7 @@ ranking of what was scored is rank.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -146,8 +146,8 @@ def requests(task: Task, template: Template, shown: Shown, room: int, adapter: s
 
     The user is rendered once; the prompts equal those of rendering each pair by itself.
     """
-    texts = [prompt.candidate_text(candidate.shown, candidate.levels) for candidate in task.candidates]
-    user = _fitted(task, template, room, partial(prompt.user_text, question=prompt.QUESTION), texts)
+    texts = _texts(task)
+    user = prompt.user_text(*_cut(task, template, room, prompt.user_text, texts))
     frames: dict[bool, list[str]] = {}
     asked = []
     for candidate, text in zip(task.candidates, texts, strict=True):
@@ -161,6 +161,17 @@ def requests(task: Task, template: Template, shown: Shown, room: int, adapter: s
     return asked
 
 
+def shortened(task: Task, template: Template, room: int) -> Task:
+    """The task with no more of its user than `requests` shows."""
+    history, similar = _cut(task, template, room, prompt.user_text, _texts(task))
+    kept = task.history[len(task.history) - len(history) :], task.similar[: len(similar)]
+    return replace(task, history=kept[0], similar=kept[1], said=task.said and (history, similar))
+
+
+def _texts(task: Task) -> list[str]:
+    return [prompt.candidate_text(candidate.shown, candidate.levels) for candidate in task.candidates]
+
+
 def choice_prompt(task: Task, template: Template, room: int) -> str:
     """All candidates of the task in one prompt, lettered in their order; cut to `room` tokens as in `requests`."""
     return choice_prompts(task, [task.candidates], template, room)[0]
@@ -169,13 +180,14 @@ def choice_prompt(task: Task, template: Template, room: int) -> str:
 def choice_prompts(task: Task, parts: Sequence[Sequence[Candidate]], template: Template, room: int) -> list[str]:
     """A prompt for each part of the candidates, after the same user."""
     lists = _choices(parts)
-    user = _fitted(task, template, room, partial(prompt.user_text, question=prompt.CHOICE), lists)
+    write = partial(prompt.user_text, question=prompt.CHOICE)
+    user = write(*_cut(task, template, room, write, lists))
     return [template.render(prompt.messages(user, choices, with_texts=task.with_texts)) for choices in lists]
 
 
 def user_alone(task: Task, template: Template, room: int, write: Writes) -> str:
     """A whole prompt about the user, without a candidate; cut to `room` tokens as in `requests`."""
-    text = _fitted(task, template, room, write, [""])
+    text = write(*_cut(task, template, room, write, [""]))
     return template.render(prompt.messages(text, None, with_texts=task.with_texts))
 
 
@@ -190,18 +202,18 @@ def _roomy(task: Task, parts: Sequence[Sequence[Candidate]], template: Template,
     return _fits(task, template, room, user, lists) or all(_short(template, room // 2, choices) for choices in lists)
 
 
-def _fitted(task: Task, template: Template, room: int, write: Writes, rests: Sequence[str]) -> str:
-    """The user's part before any of the `rests` of prompts ("": it stands alone); where it is too long the oldest items
-    of the history go, then the farthest similar users'."""
+def _cut(
+    task: Task, template: Template, room: int, write: Writes, rests: Sequence[str]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """What the prompt shows of history and similar users before any of the `rests` of prompts ("": it stands alone);
+    where that is too long the oldest items of the history go, then the farthest similar users'."""
     history, similar = task.shown
-    while True:
-        user = write(history, similar)
-        if not history + similar or _fits(task, template, room, user, rests):
-            return user
+    while history + similar and not _fits(task, template, room, write(history, similar), rests):
         if len(history) > 1 or not similar:
             history = history[1:]
         else:
             similar = similar[:-1]
+    return history, similar
 
 
 def _fits(task: Task, template: Template, room: int, user: str, rests: Sequence[str]) -> bool:

@@ -41,6 +41,22 @@ def test_the_lake_answers_what_it_knows_and_only_that(lake):
     assert answers.get("other") is None
 
 
+def test_what_the_lake_that_taught_this_one_has_answered_is_not_asked_again(lake, tmp_path):
+    other = str(tmp_path / "test")
+    tables.append(
+        other, "answers", tables.from_rows("answers", [{"period": NOW, "key": "k1", "kind": "yes_no", "p_yes": 0.5}])
+    )
+    for known in (2, 2):
+        answers = Answers()
+        answers.ask(["k1", "k2", "k3"])
+        assert answers.recall(other, KINDS, "2026-02-28", lake) == known
+        assert answers.get("k1").p_yes == 0.5, "its own answer comes first"
+        assert answers.get("k2").text == "red, mug" and answers.missing(["k1", "k2", "k3"]) == {"k3"}
+    left = tables.read(other, "answers").sort_by([("key", "ascending"), ("period", "ascending")])
+    assert left["key"].to_pylist() == ["k1", "k1", "k2"], "kept once, in the period in which it is in use"
+    assert tables.count(lake, "answers") == 3, "nothing is written there"
+
+
 def test_only_the_kinds_asked_for_are_looked_up(lake):
     answers = Answers()
     answers.ask(["k1", "k2"])

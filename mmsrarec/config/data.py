@@ -59,8 +59,8 @@ class Lake(Section):
     root: str = Field("lake", description="folder, s3:// too, of the Delta tables, the index and the checkpoints")
     learned: str | None = Field(
         None,
-        description="root of another lake whose LoRA adapters and fusion serve here, where none are then made; null: "
-        "this lake's own",
+        description="root of another lake whose LoRA adapters and fusion serve here, where none are then made, and "
+        "whose answers are not asked for again; null: this lake's own",
     )
     keep_days: Count = Field(7, description="files that no table has needed for this many days are deleted by clean")
 

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, fields
+from itertools import chain
 
 import pyarrow as pa
 
@@ -43,20 +44,22 @@ class Answers:
             before.add(key)
         return new
 
-    def recall(self, root: str, kinds: Collection[str], period: str | None = None) -> int:
-        """Take over what the table of the lake at `root` knows of the keys asked, all of `kinds`; how many those are.
+    def recall(self, root: str, kinds: Collection[str], period: str | None = None, learned: str | None = None) -> int:
+        """Take over what the table of the lake at `root` knows of the keys asked, all of `kinds`, then what that of the
+        lake at `learned` knows; how many those are.
 
-        What it knows from an earlier period only is copied to `period`, since it is still in use; without a period
-        nothing is written.
+        What is known from an earlier period only, or by the other lake, is copied to `period`, since it is in use here;
+        without a period nothing is written.
         """
         if not kinds:
             return 0
         of_kinds = ("kind", "in", sorted(kinds))
+        others = self._taken(learned, [of_kinds]) if learned else iter(())
         if period is None:
-            return sum(map(len, self._taken(root, [of_kinds])))
+            return sum(map(len, chain(self._taken(root, [of_kinds]), others)))
         found = sum(map(len, self._taken(root, [of_kinds, ("period", "=", period)])))
         with Spool("answers") as spool:
-            for rows in self._taken(root, [of_kinds, ("period", "<", period)]):
+            for rows in chain(self._taken(root, [of_kinds, ("period", "<", period)]), others):
                 spool.write("answers", rows.set_column(0, "period", pa.array([period] * len(rows))))
             if spool.rows["answers"]:
                 tables.append(root, "answers", spool.batches("answers"))

@@ -57,7 +57,7 @@ def answer(config: Config, stage: runs.Stage, groups: Iterable[Group]) -> Answer
     with Scratch("asking") as scratch, Delivery(config, f"{stage.name}-{stage.run_id}") as delivered:
         asked = scratch.path / "asked.parquet"
         kinds = staging.stage(config, groups, answers, asked)
-        known = answers.recall(config.lake.root, kinds, origin.period)
+        known = answers.recall(config.lake.root, kinds, origin.period, config.lake.learned)
         noted = {"answers_known": known, "engine_requests": 0, "engine_errors": 0, "cached_tokens": 0}
         stage.notes |= {note: stage.notes.get(note, 0) + count for note, count in noted.items()}
         _account_earlier(stage)

@@ -190,7 +190,7 @@ class _Planner:
             answers = Answers()
             asked = scratch.path / "asked.parquet"
             kinds = staging.stage(self.config, groups, answers, asked)
-            answers.recall(self.config.lake.root, kinds)
+            answers.recall(self.config.lake.root, kinds, learned=self.config.lake.learned)
             files, _ = staging.stage_new(self.config, answers, asked, scratch.path)
             left = dict(row for file in files for row in _counts(file))
             work = measure(self.config, self._template, files, self._past.answer_tokens) if files else Workload()

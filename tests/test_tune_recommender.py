@@ -106,13 +106,14 @@ def test_nobody_teaches_and_checks(tuned) -> None:
     assert validation.checking(config, pa.table({"user_id": users[1]})).all()
 
 
-def test_few_who_teach_leave_as_many_to_check_as_there_are(tuned) -> None:
+def test_few_who_teach_leave_all_to_check(tuned) -> None:
     config, _ = tuned
     everybody = [set(part.users["user_id"].to_pylist()) for part in lessons.split(config)]
-    few = config.model_copy(update={"tune_recommender": config.tune_recommender.model_copy(update={"users": 25})})
-    teach, check = lessons.split(few)
-    assert len(teach.users) == len(check.users) == 25 < min(len(part) for part in everybody)
-    assert set(check.users["user_id"].to_pylist()) < everybody[1]
+    for most, sizes in (({"users": 25}, (25, len(everybody[1]))), ({"check_users": 9}, (len(everybody[0]), 9))):
+        few = config.model_copy(update={"tune_recommender": config.tune_recommender.model_copy(update=most)})
+        found = [set(part.users["user_id"].to_pylist()) for part in lessons.split(few)]
+        assert tuple(map(len, found)) == sizes and sizes != tuple(map(len, everybody))
+        assert all(part <= whole for part, whole in zip(found, everybody, strict=True))
 
 
 def test_every_held_out_item_teaches_and_checks(tuned) -> None:

@@ -79,7 +79,10 @@ class TuneSummarizer(Tuning):
 class TuneRecommender(Tuning):
     """Stage 3 of the method: the backbone's scores, tuned on four types of instruction (supervised, LoRA)."""
 
-    users: Positive = Field(20_000, description="validation users drawn at most to learn from, and as many to check")
+    users: Positive = Field(20_000, description="validation users drawn at most to learn from")
+    check_users: Positive = Field(
+        20_000, description="validation users drawn at most to check: up to 1,000 lists of theirs teach the blend"
+    )
     held_out: Fraction = Field(
         0.2, description="share of the validation users who only check: the blend is learned on them"
     )

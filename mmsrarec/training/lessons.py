@@ -44,12 +44,13 @@ class Checks:
 
 
 def split(config: Config) -> tuple[Users, Users]:
-    """Those who teach and those who check, at most tune_recommender.users of either."""
+    """Those who teach and those who check, at most tune_recommender's users and check_users."""
     histories = embed.read_histories(config)
     histories = histories.filter(pc.equal(histories["split"], "validation"))
-    checks, most = validation.checking(config, histories), config.tune_recommender.users
-    parts = [histories.filter(pa.array(chosen)) for chosen in (~checks, checks)]
-    teach, check = (Users(*validation.questions(part, most, config.run.seed)) for part in parts)
+    checks, settings = validation.checking(config, histories), config.tune_recommender
+    parts = (~checks, settings.users), (checks, settings.check_users)
+    asked = (validation.questions(histories.filter(pa.array(chosen)), most, config.run.seed) for chosen, most in parts)
+    teach, check = (Users(*each) for each in asked)
     return teach, check
 
 

@@ -164,8 +164,8 @@ def requests(task: Task, template: Template, shown: Shown, room: int, adapter: s
 def shortened(task: Task, template: Template, room: int) -> Task:
     """The task with no more of its user than `requests` shows."""
     history, similar = _cut(task, template, room, prompt.user_text, _texts(task))
-    kept = task.history[len(task.history) - len(history) :], task.similar[: len(similar)]
-    return replace(task, history=kept[0], similar=kept[1], said=task.said and (history, similar))
+    latest, nearest = task.history[len(task.history) - len(history) :], task.similar[: len(similar)]
+    return replace(task, history=latest, similar=nearest, said=task.said and (history, similar))
 
 
 def _texts(task: Task) -> list[str]:

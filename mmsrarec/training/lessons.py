@@ -32,6 +32,11 @@ class Users:
     users: pa.Table
     targets: pa.Array
 
+    @property
+    def target_of(self) -> dict[str, str]:
+        """By user_id; of users who are asked once."""
+        return dict(zip(self.users["user_id"].to_pylist(), self.targets.to_pylist(), strict=True))
+
 
 @dataclass(frozen=True)
 class Checks:
@@ -48,10 +53,11 @@ def split(config: Config) -> tuple[Users, Users]:
     histories = embed.read_histories(config)
     histories = histories.filter(pc.equal(histories["split"], "validation"))
     checks, settings = validation.checking(config, histories), config.tune_recommender
-    parts = (~checks, settings.users), (checks, settings.check_users)
-    asked = (validation.questions(histories.filter(pa.array(chosen)), most, config.run.seed) for chosen, most in parts)
-    teach, check = (Users(*each) for each in asked)
-    return teach, check
+
+    def drawn(chosen: np.ndarray, most: int) -> Users:
+        return Users(*validation.questions(histories.filter(pa.array(chosen)), most, config.run.seed))
+
+    return drawn(~checks, settings.users), drawn(checks, settings.check_users)
 
 
 def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Question]:
@@ -60,7 +66,7 @@ def lessons(config: Config, retriever: Retriever, asked: Users) -> Iterator[Ques
     rng, keywords = np.random.default_rng(config.run.seed), _keywords(config)
     item_texts = texts(config, Template.of(config))
     for turn in _turns(asked):
-        targets = dict(zip(turn.users["user_id"].to_pylist(), turn.targets.to_pylist(), strict=True))
+        targets = turn.target_of
         known, rates = _known(config, retriever, turn, rng, keywords)
         for task in tasks(config, known, item_texts):
             yield Question(task, targets[task.user_id], rates[task.user_id])
@@ -127,7 +133,7 @@ def checks(config: Config, retriever: Retriever, asked: Users, most: int) -> Ite
 def _checks(retriever: Retriever, asked: Users, most: int, keywords: Mapping[str, list[str]]) -> Checks:
     similar = retriever.similar_users(asked.users)
     candidates = retriever.candidates(asked.users, similar)
-    targets = dict(zip(asked.users["user_id"].to_pylist(), asked.targets.to_pylist(), strict=True))
+    targets = asked.target_of
     named = cascade.by_user(candidates)
     fit = [user for user, target in targets.items() if target in named.get(user, ())][:most]
     chosen = pa.array(fit, pa.string())

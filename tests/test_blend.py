@@ -37,6 +37,24 @@ def test_the_blend_orders_better_than_either_opinion_where_both_tell() -> None:
     assert told["ndcg_blend"] > 1.05 * max(told["ndcg_p_yes"], told["ndcg_prior"])
 
 
+def test_an_opinion_that_helps_only_where_nobody_looks_is_not_heard() -> None:
+    """Two in three targets are second, and p_yes takes them further down; the others are far down, and it lifts
+    them with all that is there, which makes what was taken likelier, but brings none into the first ten."""
+    priors = [float(-rank) for rank in range(30)]
+    second, far = [0.5] * 30, [0.3] * 10 + [0.7] * 20
+    second[1] = 0.4
+    lists = [List(second, priors, 1), List(second, priors, 1), List(far, priors, 28)] * 50
+    both, heard = blend._fitted(lists, heard=True), blend.learned(lists)
+    assert both.p_yes > 0 and heard.p_yes == 0 and heard.prior > 0
+    assert blend.figures(both, lists)["ndcg_blend"] <= blend.figures(heard, lists)["ndcg_blend"]
+
+
+def test_the_prior_orders_where_neither_opinion_tells_anything() -> None:
+    lists = made(-1.0, -0.4)
+    found = blend.learned(lists)
+    assert found.p_yes == 0 and found.score(0.5, 2.0) > found.score(0.5, 1.0)
+
+
 def test_a_score_is_a_share_and_rises_with_both_opinions() -> None:
     one = Blend(p_yes=1.0, prior=0.5, shift=0.2, floor=-3.0)
     scores = [one.score(p, prior) for p, prior in [(0.1, -1.0), (0.4, -1.0), (0.4, 2.0), (0.9, 2.0)]]

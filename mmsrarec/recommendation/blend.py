@@ -5,8 +5,9 @@ for `serving`.
 
 a and b are those of a conditional logit over the lists of validation users from whom neither the adapter nor the
 pre-ranker of these lists has learned, and never below 0: no candidate stands lower for being likelier, as it would
-where one opinion corrects the other by what few lists happen to hold. The shift, which orders nothing, puts the middle
-of those lists at one half.
+where one opinion corrects the other by what few lists happen to hold. They are learned by the likelihood of what was
+taken, which also gains far down a list where no reader looks; so p_yes is heard only where the lists' NDCG@10 gains,
+too, and else the prior orders alone. The shift, which orders nothing, puts the middle of those lists at one half.
 """
 
 import math
@@ -22,6 +23,7 @@ from mmsrarec.engines import adapters
 from mmsrarec.errors import InputError
 
 NEVER = 1e-6  # p_yes at least this far from 0 and 1
+LEAST = 1e-2  # weight of the standardized prior where it orders alone, lest it order nothing
 PENALTY = 1e-3  # on the squared weights of the standardized opinions, of the mean loss per list
 
 
@@ -77,6 +79,13 @@ def log_odds(p_yes: float) -> float:
 
 def learned(lists: Sequence[List]) -> Blend:
     """From at least one list of at least two candidates."""
+    both = _fitted(lists, heard=True)
+    reached = figures(both, lists)
+    return both if reached["ndcg_blend"] > reached["ndcg_prior"] else _fitted(lists, heard=False)
+
+
+def _fitted(lists: Sequence[List], heard: bool) -> Blend:
+    """The likeliest weights; that of p_yes is 0 where it is not to be heard."""
     known = [prior for one in lists for prior in one.priors if prior is not None]
     floor = float(np.quantile(known, 0.01)) if known else 0.0
     opinions = [_opinions(one, floor) for one in lists]
@@ -92,7 +101,8 @@ def learned(lists: Sequence[List]) -> Blend:
             gradient = gradient + (shares @ opinion - opinion[one.taken]) / scale / len(lists)
         return total, gradient
 
-    weights = minimize(loss, np.ones(2), jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2).x / scale
+    bounds = [(0, None), (0, None)] if heard else [(0, 0), (LEAST, None)]
+    weights = minimize(loss, [float(heard), 1.0], jac=True, method="L-BFGS-B", bounds=bounds).x / scale
     middle = float(np.median(np.concatenate([opinion @ weights for opinion in opinions])))
     return Blend(round(float(weights[0]), 6), round(float(weights[1]), 6), round(-middle, 6), round(floor, 6))
 

@@ -132,7 +132,10 @@ def _blend(config: Config, stage: runs.Stage, check: lessons.Users, name: str | 
     answers = batch.answer(config, stage, chain.from_iterable(scorer.groups(part.known) for part in parts))
     lists = [each for part in parts for each in _lists(part, scorer.judged(part.known, answers))]
     learned = blend.learned(lists)
-    stage.notes["checked"] = {"lists": len(lists), **blend.figures(learned, lists)}
+    reached = stage.notes["checked"] = {"lists": len(lists), **blend.figures(learned, lists)}
+    if not learned.p_yes:
+        said = "{lists} lists of validation users have NDCG@10 {ndcg_prior:.3f} by the prior and gain nothing by p_yes"
+        log.say(f"tune_recommender: {said.format(**reached)}: the prior alone orders", "fixed_blend")
     return learned.facts
 
 

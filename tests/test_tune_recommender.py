@@ -17,7 +17,8 @@ import pytest
 
 from mmsrarec.collaborative import embed
 from mmsrarec.config import Config
-from mmsrarec.engines import adapters
+from mmsrarec.engines import adapters, batch
+from mmsrarec.engines.answers import Answers
 from mmsrarec.errors import InputError
 from mmsrarec.recommendation import blend
 from mmsrarec.storage import files, runs, tables
@@ -167,6 +168,18 @@ def test_the_blend_is_learned_by_those_who_were_not_taught_about_and_the_adapter
     (row,) = [row for row in runs.ledger(config, run_id) if row["stage"] == "tune_recommender"]
     assert row["notes"]["checked"]["lists"] >= 20 and blend.serving(config) is not None
     assert adapters.serving(config, "recommender").name == before.name
+
+
+def test_where_the_model_answers_nothing_the_prior_alone_orders(tuned, monkeypatch, capsys) -> None:
+    config, run_id = tuned[0], runs.new_run_id()
+    wanted = config.recommend.model_copy(update={"blend": True, "scoring": "choice"})
+    config = config.model_copy(update={"recommend": wanted})
+    monkeypatch.setattr(batch, "answer", lambda *_: Answers())
+    train_fusion(config, run_id)
+    tune_recommender(config, run_id)
+    learned = blend.serving(config)
+    assert learned is not None and (learned.p_yes, learned.prior) == (0.0, 1.0)
+    assert "the model answered about 0" in "".join(capsys.readouterr())
 
 
 KILLED = """

@@ -124,13 +124,15 @@ def _blend(config: Config, stage: runs.Stage, check: lessons.Users, name: str | 
     prior alone where they are too few."""
     with Retriever(config, fusion.APART) as retriever:
         parts = list(lessons.checks(config, retriever, check, CHECKED))
-    if (found := sum(len(part.targets) for part in parts)) < FEWEST:
-        said = f"{found} lists of validation users hold what was taken, below {FEWEST}: the prior alone orders"
-        log.say(f"tune_recommender: {said}", "fixed_blend")
+    held, lists = sum(len(part.targets) for part in parts), []
+    if held >= FEWEST:
+        scorer = scoring.Scorer.of(config, stage, name)
+        answers = batch.answer(config, stage, chain.from_iterable(scorer.groups(part.known) for part in parts))
+        lists = [each for part in parts for each in _lists(part, scorer.judged(part.known, answers))]
+    if len(lists) < FEWEST:
+        said = f"{held} lists of validation users hold what was taken, and the model answered about {len(lists)}"
+        log.say(f"tune_recommender: {said}, below {FEWEST}: the prior alone orders", "fixed_blend")
         return blend.Blend(0.0, 1.0, 0.0, 0.0).facts
-    scorer = scoring.Scorer.of(config, stage, name)
-    answers = batch.answer(config, stage, chain.from_iterable(scorer.groups(part.known) for part in parts))
-    lists = [each for part in parts for each in _lists(part, scorer.judged(part.known, answers))]
     learned = blend.learned(lists)
     reached = stage.notes["checked"] = {"lists": len(lists), **blend.figures(learned, lists)}
     if not learned.p_yes:

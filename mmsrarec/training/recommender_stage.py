@@ -124,21 +124,25 @@ def _blend(config: Config, stage: runs.Stage, check: lessons.Users, name: str | 
     prior alone where they are too few."""
     with Retriever(config, fusion.APART) as retriever:
         parts = list(lessons.checks(config, retriever, check, CHECKED))
-    held, lists = sum(len(part.targets) for part in parts), []
-    if held >= FEWEST:
-        scorer = scoring.Scorer.of(config, stage, name)
-        answers = batch.answer(config, stage, chain.from_iterable(scorer.groups(part.known) for part in parts))
-        lists = [each for part in parts for each in _lists(part, scorer.judged(part.known, answers))]
+    if (held := sum(len(part.targets) for part in parts)) < FEWEST:
+        return _prior_alone(f"{held} lists of validation users hold what was taken, below {FEWEST}")
+    scorer = scoring.Scorer.of(config, stage, name)
+    answers = batch.answer(config, stage, chain.from_iterable(scorer.groups(part.known) for part in parts))
+    lists = [each for part in parts for each in _lists(part, scorer.judged(part.known, answers))]
     if len(lists) < FEWEST:
-        said = f"{held} lists of validation users hold what was taken, and the model answered about {len(lists)}"
-        log.say(f"tune_recommender: {said}, below {FEWEST}: the prior alone orders", "fixed_blend")
-        return blend.Blend(0.0, 1.0, 0.0, 0.0).facts
+        return _prior_alone(f"the model answered about {len(lists)} of {held} validation lists, below {FEWEST}")
     learned = blend.learned(lists)
     reached = stage.notes["checked"] = {"lists": len(lists), **blend.figures(learned, lists)}
     if not learned.p_yes:
         said = "{lists} lists of validation users have NDCG@10 {ndcg_prior:.3f} by the prior and gain nothing by p_yes"
         log.say(f"tune_recommender: {said.format(**reached)}: the prior alone orders", "fixed_blend")
     return learned.facts
+
+
+def _prior_alone(why: str) -> dict[str, float]:
+    """The weights where nothing can be learned."""
+    log.say(f"tune_recommender: {why}: the prior alone orders", "fixed_blend")
+    return blend.Blend(0.0, 1.0, 0.0, 0.0).facts
 
 
 def _lists(part: lessons.Checks, judged: Iterable[tuple[Task, Mapping[str, float | None]]]) -> Iterator[blend.List]:

@@ -67,12 +67,14 @@ def test_a_worker_that_dies_is_started_again_from_the_last_checkpoint(tmp_path: 
         return trainer
 
     (tmp_path / "home").mkdir()
+    before = signal.getsignal(signal.SIGINT)
     with Progress("tune_summarizer", None, "steps") as progress:
         job = Job(config, config.tune_summarizer, file, {})
         points = distributed.run(job, "one", build, tmp_path / "home", progress)
     assert sorted(begun.read_text().split()) == ["0", "0", "1", "1"]  # both workers, both times
     assert [step for step, name, _ in points if name == "reward"] == [1, 2, 3]
     assert (tmp_path / "home" / "adapter_model.safetensors").stat().st_size > 0
+    assert signal.getsignal(signal.SIGINT) is before  # of a later stage Ctrl-C asks no trainer that is gone
     distributed.forget(config, "one")
     assert not (Path(config.table("models/tuning")) / "one").exists()
 

@@ -7,11 +7,12 @@ one and goes on; a worker that dies is started again from there by Ray. When all
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.fs
@@ -79,7 +80,8 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
             ),
         )
         try:
-            result = trainer.fit()
+            with _interrupts_given_back():
+                result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise ModelError(f"{_said(error)}; the same command goes on from the last checkpoint") from error
         with result.checkpoint.as_directory() as folder:
@@ -142,6 +144,17 @@ def _followed(progress: Progress) -> Iterator[Any]:
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def _interrupts_given_back() -> Iterator[None]:
+    """Ray Train takes Ctrl-C for its controller and keeps it: in a later stage it would ask one that is gone."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _storage(config: Config) -> tuple[str, pyarrow.fs.FileSystem | None]:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from mmsrarec.config import Config
+from mmsrarec.engines import collector
 from mmsrarec.engines.types import LETTERS
 from mmsrarec.errors import ModelError
 from mmsrarec.storage import models
+
+with collector.paused():
+    from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 YES_NO = (("yes", "no"), ("Yes", "No"), (" yes", " no"), (" Yes", " No"), ("YES", "NO"))
 PROBE = "What does the template make of this?"

@@ -22,7 +22,7 @@ import psutil
 
 from mmsrarec import log
 from mmsrarec.config import Config
-from mmsrarec.engines import adapters, merged
+from mmsrarec.engines import adapters, collector, merged
 from mmsrarec.engines.template import Template
 from mmsrarec.engines.types import LETTERS, Answer, Request
 from mmsrarec.errors import ModelError, shortened
@@ -62,9 +62,10 @@ class VLLMEngine:
         self._yes, self._no = self._template.yes_no_ids()
         self._config = config
         os.environ.update(environment(config))
-        from vllm import LLM, SamplingParams
-        from vllm.exceptions import VLLMServerError
-        from vllm.lora.request import LoRARequest
+        with collector.paused():
+            from vllm import LLM, SamplingParams
+            from vllm.exceptions import VLLMServerError
+            from vllm.lora.request import LoRARequest
 
         self._sampling, self._fatal, self._lora = SamplingParams, VLLMServerError, LoRARequest
         self._start, self.calls = LLM, 0
@@ -97,7 +98,7 @@ class VLLMEngine:
         """The model, with an adapter in its weights; started where it is not running yet."""
         if adapter not in self._llms:
             try:
-                with alone(self._config):
+                with alone(self._config), collector.paused():
                     more = {"model": merged.folder(self._config, adapter)} if adapter else {}
                     self._llms[adapter] = self._start(**engine_arguments(self._config) | more)
             except Exception as error:  # vLLM's own, torch's, transformers': there is no common one

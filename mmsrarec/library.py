@@ -7,16 +7,14 @@ at a time holds a lake, whoever starts it: a second one, in this process or else
 import difflib
 import json
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mmsrarec import log
+from mmsrarec import log, signals
 from mmsrarec.config import Config, load
 from mmsrarec.errors import DONE, UNEXPECTED, ConfigError, InputError, explained
 from mmsrarec.pipeline import STAGES, conclude, run_stages
@@ -48,7 +46,8 @@ def run(config: Config, *stages: str) -> str:
     """
     started, status = time.monotonic(), UNEXPECTED
     work = Run(config, _ordered(stages))
-    with _own_signals(), log.context(run_id=work.run_id):
+    # Ray takes SIGTERM and does not give it back.
+    with signals.given_back(signal.SIGTERM), log.context(run_id=work.run_id):
         try:
             run_stages(work)
             status = DONE
@@ -116,16 +115,3 @@ def _known(name: str, names: Iterable[str], kind: str) -> None:
     if name not in (known := list(names)):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         raise InputError(f"{kind} {name!r} is unknown; did you mean {near[0]}? (there are {', '.join(known)})")
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM and does not give it back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

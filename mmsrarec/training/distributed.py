@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Event, Thread, current_thread, main_thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.fs
@@ -20,6 +20,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
+from mmsrarec import signals
 from mmsrarec.config import Config, Tuning
 from mmsrarec.engines import adapters, cluster
 from mmsrarec.engines.batch import for_any_node
@@ -80,7 +81,7 @@ def run(job: Job, name: str, build: Callable[[Job], "Trainer"], home: Path, prog
             ),
         )
         try:
-            with _interrupts_given_back():
+            with signals.given_back(signal.SIGINT):  # Ray Train keeps it for a controller that is gone later
                 result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise ModelError(f"{_said(error)}; the same command goes on from the last checkpoint") from error
@@ -144,17 +145,6 @@ def _followed(progress: Progress) -> Iterator[Any]:
     finally:
         over.set()
         thread.join()
-
-
-@contextmanager
-def _interrupts_given_back() -> Iterator[None]:
-    """Ray Train takes Ctrl-C for its controller and keeps it: in a later stage it would ask one that is gone."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if current_thread() is main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 def _storage(config: Config) -> tuple[str, pyarrow.fs.FileSystem | None]:
